@@ -1,0 +1,166 @@
+"""Finds plugins by entry point, isolates the broken ones, and hands out what they registered."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from studio import hookspecs
+from studio.contracts import AdapterLoader, Exporter, ModelLoader, PanelSpec, PluginStatus
+from studio.errors import PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from importlib.metadata import EntryPoint
+
+FIRST_PARTY = "lora-studio"
+"""The distribution whose plugins load in safe mode too."""
+
+HOOKS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "register_model_loaders": ("model loader", ("recognises", "load")),
+    "register_adapter_loaders": ("adapter loader", ("recognises", "load")),
+    "register_exporters": ("exporter", ("export",)),
+    "register_panels": ("panel", ()),
+}
+"""What each hook registers, in words, and the methods that such an object must have."""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """What the working plugins registered, each list sorted by name. Satisfies `studio.contracts.Plugins`."""
+
+    model_loaders: tuple[ModelLoader, ...]
+    adapter_loaders: tuple[AdapterLoader, ...]
+    exporters: tuple[Exporter, ...]
+    panels: tuple[PanelSpec, ...]
+    statuses: tuple[PluginStatus, ...]
+
+
+def load_plugins(safe_mode: bool = False) -> Registry:
+    """Import every plugin and collect what it registers; a broken one is recorded and the rest go on.
+
+    Plugins are imported one after another in this process: whatever one raises is caught (only Ctrl+C
+    passes), but one that never returns from its import cannot be stopped. Safe mode is the way round it.
+
+    Parameters
+    ----------
+    safe_mode
+        Load only the plugins that come with LoRA Studio itself.
+    """
+    owners: dict[tuple[str, str], str] = {}
+    offers: dict[str, list[Any]] = {hook: [] for hook in HOOKS}
+    statuses = []
+    for entry_point in _entry_points(safe_mode):
+        version = (entry_point.dist and entry_point.dist.version) or "unknown"
+        try:
+            offered = _ask(entry_point)
+            _refuse_duplicates(entry_point.name, offered, owners)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin may raise anything, SystemExit included
+            statuses.append(PluginStatus(entry_point.name, version, (), _plugin_error(entry_point, error)))
+            continue
+        for hook, items in offered.items():
+            offers[hook].extend(items)
+            owners.update({(hook, item.name): entry_point.name for item in items})
+        provides = [f"{HOOKS[hook][0]}: {item.name}" for hook, items in offered.items() for item in items]
+        statuses.append(PluginStatus(entry_point.name, version, tuple(provides)))
+    found = {hook: tuple(sorted(items, key=lambda item: str(item.name))) for hook, items in offers.items()}
+    return Registry(
+        model_loaders=found["register_model_loaders"],
+        adapter_loaders=found["register_adapter_loaders"],
+        exporters=found["register_exporters"],
+        panels=found["register_panels"],
+        statuses=tuple(sorted(statuses, key=lambda status: status.name)),
+    )
+
+
+def _entry_points(safe_mode: bool) -> list[EntryPoint]:
+    """List the plugins' entry points, our own first so that a stranger never takes a name from them."""
+    found: dict[tuple[str, str], EntryPoint] = {}
+    for distribution in importlib.metadata.distributions():
+        try:
+            points = distribution.entry_points.select(group=hookspecs.PROJECT)
+        except (TypeError, ValueError, OSError):  # a damaged entry_points.txt of some installed package
+            continue
+        for point in points:
+            owner = (distribution.name or "").lower().replace("_", "-")
+            if owner == FIRST_PARTY or not safe_mode:
+                found.setdefault((owner, point.name), point)  # the first on sys.path wins, as in an import
+    return [found[key] for key in sorted(found, key=lambda key: (key[0] != FIRST_PARTY, key))]
+
+
+def _ask(entry_point: EntryPoint) -> dict[str, list[Any]]:
+    """Import one plugin and call its hooks through a manager of its own, checking all that comes back."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(entry_point.load(), entry_point.name)
+    manager.check_pending()
+    offered = {}
+    for hook in HOOKS:
+        caller = getattr(manager.hook, hook)
+        if caller.get_hookimpls():
+            offered[hook] = _checked(hook, caller())
+    if not offered:
+        raise PluginError(
+            "implements none of the hooks", remedy="Mark its functions with @studio.api.hookimpl"
+        )
+    return offered
+
+
+def _checked(hook: str, results: list[Any]) -> list[Any]:
+    """Check what one hook returned; `results` is pluggy's list, empty where the plugin returned None."""
+    kind, methods = HOOKS[hook]
+    items = results[0] if results else None
+    if not isinstance(items, list | tuple):
+        raise PluginError(f"{hook} returned {type(items).__name__}, not a list")
+    for item in items:
+        name = getattr(item, "name", None)
+        if not isinstance(name, str) or not name:
+            raise PluginError(f"{hook} returned {item!r}, whose name is not a text")
+        if kind == "panel":
+            if not isinstance(item, PanelSpec) or item.factory.count(":") != 1:
+                raise PluginError(f"the panel {name!r} is not a PanelSpec with a factory 'module:function'")
+            continue
+        missing = [method for method in methods if not callable(getattr(item, method, None))]
+        if missing:
+            raise PluginError(f"the {kind} {name!r} has no method {', '.join(missing)}")
+        options = getattr(item, "Options", None)
+        if not isinstance(options, type) or not dataclasses.is_dataclass(options):
+            raise PluginError(f"the {kind} {name!r} has no Options dataclass")
+        options()  # every field must have a default
+        if kind == "exporter" and not str(getattr(item, "suffix", "")).startswith("."):
+            raise PluginError(f"the exporter {name!r} has no suffix such as '.gguf'")
+    return list(items)
+
+
+def _refuse_duplicates(
+    plugin: str, offered: Mapping[str, list[Any]], owners: Mapping[tuple[str, str], str]
+) -> None:
+    """Raise `PluginError` where a kind of thing is registered twice by the same name."""
+    seen = dict(owners)
+    for hook, items in offered.items():
+        for item in items:
+            owner = seen.setdefault((hook, item.name), plugin)
+            if owner != plugin or sum(other.name == item.name for other in items) > 1:
+                raise PluginError(
+                    f"plugin {plugin!r} registers the {HOOKS[hook][0]} {item.name!r}, "
+                    f"which plugin {owner!r} has registered already",
+                    remedy="Uninstall one of the two",
+                )
+
+
+def _plugin_error(entry_point: EntryPoint, error: BaseException) -> PluginError:
+    """Say what went wrong in one line; the traceback goes along as a note, as text."""
+    if isinstance(error, PluginError):
+        message, remedy = error.message, error.remedy
+    else:
+        message, remedy = f"{type(error).__name__}: {error}", None
+    wrapped = PluginError(message, where=f"plugin {entry_point.name} ({entry_point.value})", remedy=remedy)
+    wrapped.add_note("".join(traceback.format_exception(error)))
+    return wrapped
