@@ -1,0 +1,67 @@
+"""A form rendered from a plugin's `Options` dataclass: one editor a field, of the kind its type asks for."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from PySide6.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QLineEdit, QSpinBox, QWidget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_LARGEST = 2**31 - 1
+
+
+class OptionsForm(QWidget):
+    """Edits the fields of a frozen dataclass whose metadata may hold ``help``, ``choices`` and ``range``."""
+
+    def __init__(self, options: type[Any], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._options = options
+        self._read: dict[str, Callable[[], Any]] = {}
+        layout = QFormLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        types, defaults = get_type_hints(options), options()
+        for field in fields(options):
+            default = getattr(defaults, field.name)
+            editor, self._read[field.name] = _editor(types[field.name], default, field.metadata)
+            label = field.name.replace("_", " ").capitalize()
+            editor.setObjectName(field.name)
+            editor.setAccessibleName(label)
+            editor.setToolTip(str(field.metadata.get("help", "")))
+            layout.addRow(label, editor)
+
+    def values(self) -> Any:
+        """Return an instance of the dataclass with what the form shows."""
+        return self._options(**{name: read() for name, read in self._read.items()})
+
+
+def _editor(kind: Any, default: Any, metadata: Mapping[Any, Any]) -> tuple[QWidget, Callable[[], Any]]:
+    """Make the editor of one field, and the function that reads it."""
+    if "choices" in metadata:
+        choices = list(metadata["choices"])
+        box = QComboBox()
+        box.addItems([str(choice) for choice in choices])
+        box.setCurrentIndex(choices.index(default))
+        return box, lambda: choices[box.currentIndex()]
+    if kind is bool:
+        check = QCheckBox()
+        check.setChecked(default)
+        return check, check.isChecked
+    low, high = metadata.get("range", (-_LARGEST, _LARGEST))
+    if kind is int:
+        whole = QSpinBox()
+        whole.setRange(low, high)
+        whole.setValue(default)
+        return whole, whole.value
+    if kind is float:
+        number = QDoubleSpinBox()
+        number.setRange(low, high)
+        number.setDecimals(4)
+        number.setValue(default)
+        return number, number.value
+    if kind is str:
+        line = QLineEdit(default)
+        return line, line.text
+    raise TypeError(f"a form has no editor for an option of the type {kind}")
