@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QWidget
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from studio.contracts import FloatArray
+
+
+BoolArray: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class HeatmapView(QWidget):
@@ -27,8 +31,8 @@ class HeatmapView(QWidget):
     def set_grid(self, targets: Sequence[str], layers: int) -> None:
         """Set the rows (target names such as ``attn_q``) and the number of columns."""
 
-    def set_values(self, values: FloatArray, unit: str = "") -> None:
-        """Show values ``[targets, layers]``. NaN and Inf are marked as faults; -1 means: no such module, left blank."""
+    def set_values(self, values: FloatArray, *, absent: BoolArray | None = None, unit: str = "") -> None:
+        """Show values ``[targets, layers]``. NaN and Inf are marked as faults; `absent` cells are left blank."""
 
     def set_selected(self, target: str, layer: int) -> None:
         """Mark a module; an unknown one clears the mark."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import fontpkg_inter
 import pyqtgraph as pg
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QPalette
 
@@ -128,8 +128,9 @@ def apply_theme(app: QApplication, name: ThemeName) -> Theme:
 def desk_font(point_size: float = -1.0) -> QFont:
     """Return Inter with figures of equal width, so that columns of numbers stand still."""
     if "Inter" not in QFontDatabase.families():
-        for file in sorted((fontpkg_inter.ROOT / "files").iterdir()):
-            QFontDatabase.addApplicationFont(str(file))
+        with as_file(files("fontpkg_inter") / "files") as folder:
+            for file in sorted(folder.glob("*.ttf")):
+                QFontDatabase.addApplicationFont(str(file))
     font = QFont("Inter")
     font.setFeature(QFont.Tag("tnum"), 1)
     font.setPointSizeF(point_size if point_size > 0 else 10.0)
