@@ -1,1 +1,1 @@
-
+"""The command `lora-studio`: opens the desk, or does the same work without a screen."""

@@ -1,0 +1,85 @@
+"""What the subcommands share on the command line: their common options, and PATH[:SCALE]."""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperGroup
+
+Base = Annotated[
+    str, typer.Argument(metavar="BASE", help="A base model (GGUF), or package:<distribution>/<file>.", show_default=False)
+]
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option("--adapter", metavar="PATH[:SCALE]", help="An adapter and its scale (1 if left out). Repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Backend = Annotated[
+    Literal["auto", "numpy", "cupy"], typer.Option("--backend", help="numpy is the CPU, cupy an NVIDIA GPU.")
+]
+
+SCALE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+"""A scale as people write it. Words such as nan or inf are no scales."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that stand before the subcommand."""
+
+    safe_mode: bool = False
+
+
+@dataclass(frozen=True)
+class AdapterArgument:
+    """One adapter as the command line names it."""
+
+    path: Path
+    scale: float = 1.0
+
+
+class DeskByDefault(TyperGroup):
+    """A command group in which a first word that is no command is a session to open on the desk."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command that the arguments name, or the desk."""
+        word = args[0]
+        if word not in self.commands and (Path(word).suffix or Path(word).exists()):
+            args = ["desk", *args]
+        found: tuple[str | None, Any, list[str]] = super().resolve_command(ctx, args)
+        return found
+
+
+def parse_adapter(text: str) -> AdapterArgument:
+    """Read ``PATH[:SCALE]``, llama.cpp's ``--lora-scaled`` form.
+
+    A path that exists as it is written wins, so one with a colon in it needs no escaping; a Windows drive letter is
+    no path before a scale either, since what follows it is no number.
+
+    Raises
+    ------
+    typer.BadParameter
+        If there is no path, or the scale is past the range of a float.
+    """
+    path, colon, scale = text.rpartition(":")
+    if not colon or Path(text).exists() or not SCALE.fullmatch(scale):
+        path, scale = text, "1"
+    if not path:
+        raise typer.BadParameter(f"{text!r} names no adapter", param_hint="--adapter")
+    if not math.isfinite(float(scale)):
+        raise typer.BadParameter(f"{text!r} has a scale that is not finite", param_hint="--adapter")
+    return AdapterArgument(Path(path), float(scale))
+
+
+def exactly_one(**choices: object) -> None:
+    """Refuse a command line that gives none, or more than one, of these options.
+
+    Raises
+    ------
+    typer.BadParameter
+        Naming the options to choose from.
+    """
+    if sum(value is not None for value in choices.values()) != 1:
+        raise typer.BadParameter("give exactly one of " + ", ".join(name.replace("_", "-") for name in choices))

@@ -1,0 +1,34 @@
+"""`lora-studio plugins`: which plugins there are, what they provide, and which failed."""
+
+import typer
+
+from studio.cli.command_line import Json
+from studio.cli.output import print_json, print_table
+
+
+def plugins(context: typer.Context, as_json: Json = False) -> None:
+    """List the plugins: what each provides, or why it failed."""
+    from studio.registry import load_plugins
+
+    statuses = load_plugins(context.obj.safe_mode).statuses
+    if as_json:
+        print_json(
+            {
+                "plugins": [
+                    {
+                        "name": status.name,
+                        "version": status.version,
+                        "provides": list(status.provides),
+                        "error": None if status.error is None else str(status.error),
+                    }
+                    for status in statuses
+                ]
+            }
+        )
+        return
+    print_table(
+        [
+            [status.name, status.version, f"failed: {status.error}" if status.error else ", ".join(status.provides)]
+            for status in statuses
+        ]
+    )
