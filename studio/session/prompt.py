@@ -1,0 +1,27 @@
+"""What the model is asked to continue: a plain text, or a message put through the model's chat template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from studio.engine.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The text of the prompt, and whether it is one user message of a chat."""
+
+    text: str = ""
+    chat: bool = False
+
+    def tokens(self, tokenizer: Tokenizer) -> tuple[int, ...]:
+        """Turn the prompt into token ids, with the special tokens the model expects.
+
+        A chat template writes the special tokens itself, so none are added to what it renders.
+        """
+        if not self.chat:
+            return tuple(tokenizer.encode(self.text))
+        rendered = tokenizer.render_chat([{"role": "user", "content": self.text}], add_generation_prompt=True)
+        return tuple(tokenizer.encode(rendered, add_special=False))

@@ -1,0 +1,223 @@
+"""The session: one base, one stack of adapters, one prompt, and how to sample. Evented, and without Qt.
+
+A session belongs to the thread that made it. Jobs never touch it: they are handed plain values and bring some back.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+
+from studio.contracts import BaseModel, ChannelState, MixerState, Sampling
+from studio.lora.stack import LoraStack
+from studio.session.document import AdapterEntry, BaseEntry, SessionDocument
+from studio.session.history import History
+from studio.session.prompt import Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from studio.engine.tokenizer import Tokenizer
+    from studio.errors import StudioError
+    from studio.lora.report import AdapterReport
+    from studio.session.opened import LoadedAdapter, OpenedBase, OpenedDocument
+
+
+class Session:
+    """What the desk and the command line work on.
+
+    Attributes
+    ----------
+    base_changed
+        Emitted without arguments after another base was set.
+    prompt_changed, sampling_changed
+        Emitted with the new `Prompt` or `Sampling`.
+    modified_changed
+        Emitted with True when something changed since the last save, False after it.
+    stack
+        The adapters and the mixer; `stack.changed` tells of every change of either.
+    history
+        Undo and redo of the stack.
+    """
+
+    base_changed = Signal()
+    prompt_changed = Signal(object)
+    sampling_changed = Signal(object)
+    modified_changed = Signal(bool)
+
+    def __init__(self) -> None:
+        self.stack = LoraStack()
+        self.history = History(self.stack)
+        self._opened: OpenedBase | None = None
+        self._loaded: dict[str, LoadedAdapter] = {}
+        self._prompt = Prompt()
+        self._sampling = Sampling()
+        self._path: Path | None = None
+        self._modified = False
+        self.stack.changed.connect(self._touch)
+
+    # The base
+
+    @property
+    def base(self) -> BaseModel | None:
+        """The base model, or None before one was opened."""
+        return self._opened.base if self._opened else None
+
+    @property
+    def base_location(self) -> str | None:
+        """Where the base was opened from: an absolute path or ``package:<distribution>/<file>``."""
+        return self._opened.location if self._opened else None
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The base's tokenizer; None without a base or where `tokenizer_error` says why."""
+        return self._opened.tokenizer if self._opened else None
+
+    @property
+    def tokenizer_error(self) -> StudioError | None:
+        """Why the base has no tokenizer."""
+        return self._opened.tokenizer_error if self._opened else None
+
+    def set_base(self, opened: OpenedBase) -> None:
+        """Make this the base, with the adapters that were loaded again for it as the stack.
+
+        An adapter that was on the stack before, by its location, keeps where its controls stand. Undo starts anew,
+        since no earlier stack fits this base.
+        """
+        before = {self._loaded[channel.key].location: channel for channel in self.stack.state.channels}
+        channels = [before.get(loaded.location, ChannelState("")) for loaded in opened.adapters]
+        self._replace(opened, opened.adapters, channels, self.stack.state.master)
+        self._touch()
+        self.base_changed.emit()
+
+    # Adapters
+
+    @property
+    def reports(self) -> Mapping[str, AdapterReport]:
+        """The report of each adapter on the stack, by its key."""
+        present = self.stack.by_key
+        return MappingProxyType({key: self._loaded[key].report for key in present if key in self._loaded})
+
+    @property
+    def locations(self) -> Mapping[str, str]:
+        """Where each adapter on the stack was loaded from, by its key."""
+        present = self.stack.by_key
+        return MappingProxyType({key: self._loaded[key].location for key in present if key in self._loaded})
+
+    def add_adapter(
+        self, loaded: LoadedAdapter, scale: float = 1.0, *, muted: bool = False, soloed: bool = False
+    ) -> str:
+        """Put an adapter on the stack as one step of the history, and return its key."""
+        with self.history.step():
+            return self._push(loaded, ChannelState("", scale, muted, soloed))
+
+    def remove_adapter(self, key: str) -> None:
+        """Take an adapter off the stack. Undo brings it back."""
+        self.stack.remove(key)
+
+    # Prompt and sampling
+
+    @property
+    def prompt(self) -> Prompt:
+        """What the model is asked to continue."""
+        return self._prompt
+
+    @prompt.setter
+    def prompt(self, prompt: Prompt) -> None:
+        if prompt != self._prompt:
+            self._prompt = prompt
+            self._touch()
+            self.prompt_changed.emit(prompt)
+
+    @property
+    def sampling(self) -> Sampling:
+        """How generation chooses tokens."""
+        return self._sampling
+
+    @sampling.setter
+    def sampling(self, sampling: Sampling) -> None:
+        if sampling != self._sampling:
+            self._sampling = sampling
+            self._touch()
+            self.sampling_changed.emit(sampling)
+
+    # The session file
+
+    @property
+    def path(self) -> Path | None:
+        """The session file it was opened from or saved to."""
+        return self._path
+
+    @property
+    def modified(self) -> bool:
+        """Whether something changed since the session was opened or saved."""
+        return self._modified
+
+    def document(self) -> SessionDocument:
+        """Return all that a session file stores, as a plain value that a job can write."""
+        opened = self._opened
+        state = self.stack.state
+        return SessionDocument(
+            base=BaseEntry(opened.location, opened.fingerprint) if opened else None,
+            adapters=tuple(self._entry(channel) for channel in state.channels if channel.key in self._loaded),
+            master=state.master,
+            prompt=self._prompt,
+            sampling=self._sampling,
+        )
+
+    def mark_saved(self, path: Path) -> None:
+        """Remember that the session stands in this file as it is now."""
+        self._path = path
+        self._set_modified(False)
+
+    def restore(self, opened: OpenedDocument) -> None:
+        """Take over an opened session file in place of everything that was here."""
+        document = opened.document
+        loaded = opened.base.adapters if opened.base else ()
+        self._replace(opened.base, loaded, opened.channels, document.master)
+        self.prompt = document.prompt
+        self.sampling = document.sampling
+        self.base_changed.emit()
+        self.mark_saved(opened.path)
+
+    # Inside
+
+    def _entry(self, channel: ChannelState) -> AdapterEntry:
+        loaded = self._loaded[channel.key]
+        return AdapterEntry(
+            loaded.location, loaded.fingerprint, channel.scale, muted=channel.muted, soloed=channel.soloed
+        )
+
+    def _push(self, loaded: LoadedAdapter, channel: ChannelState) -> str:
+        key = self.stack.push(loaded.adapter, channel.scale)
+        self._loaded[key] = loaded
+        self.stack.set_muted(key, channel.muted)
+        self.stack.set_soloed(key, channel.soloed)
+        return key
+
+    def _replace(
+        self,
+        opened: OpenedBase | None,
+        loaded: Sequence[LoadedAdapter],
+        channels: Sequence[ChannelState],
+        master: float,
+    ) -> None:
+        """Swap base and stack together; the history starts anew."""
+        self.stack.clear()
+        self._opened = opened
+        self._loaded.clear()
+        self.stack.set_master(master)
+        for adapter, channel in zip(loaded, channels, strict=True):
+            self._push(adapter, channel)
+        self.history.clear()
+
+    def _touch(self) -> None:
+        self._set_modified(True)
+
+    def _set_modified(self, modified: bool) -> None:
+        if modified != self._modified:
+            self._modified = modified
+            self.modified_changed.emit(modified)
