@@ -1,0 +1,203 @@
+"""`Adapter`: the low-rank factors of one LoRA adapter, checked, under the module names of the base."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from studio.contracts import FloatArray
+from studio.engine.low_rank import low_rank_delta
+from studio.errors import FormatError
+
+_versions = itertools.count(1)
+"""Versions are drawn from one counter, so that two adapters never share one and no cache confuses them."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoraFactors:
+    """The two factors of one module: dW = scaling * B @ A, shaped like the weight W ``(out, in)``.
+
+    Hu et al. 2021, https://arxiv.org/abs/2106.09685; rank stabilisation: Kalajdzievski 2023,
+    https://arxiv.org/abs/2312.03732. The arrays are kept as read-only float32.
+
+    Attributes
+    ----------
+    a
+        The down-projection A, ``(rank, in)``.
+    b
+        The up-projection B, ``(out, rank)``. For ``token_embd.weight``, whose rows are tokens, B is
+        ``(vocab, rank)`` and A ``(rank, embd)``: a look-up adds ``scaling * B[tokens] @ A``.
+    alpha
+        The adapter's alpha; 0 silences it.
+    rank_stabilised
+        Whether the scaling is alpha / sqrt(rank) (rsLoRA) in place of alpha / rank.
+    """
+
+    a: FloatArray
+    b: FloatArray
+    alpha: float
+    rank_stabilised: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "a", _read_only(self.a))
+        object.__setattr__(self, "b", _read_only(self.b))
+        object.__setattr__(self, "alpha", float(self.alpha))
+
+    @property
+    def rank(self) -> int:
+        """The inner dimension."""
+        return int(self.a.shape[0])
+
+    @property
+    def scaling(self) -> float:
+        """What the adapter itself scales by: alpha / rank, or alpha / sqrt(rank) for rsLoRA."""
+        return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape ``(out, in)`` of the weight these factors fit."""
+        return int(self.b.shape[0]), int(self.a.shape[1])
+
+
+class Adapter:
+    """One LoRA adapter: factors by module, and where they came from.
+
+    Parameters
+    ----------
+    name
+        A name to show.
+    factors
+        The factors by GGUF weight name, such as ``blk.0.attn_q.weight``, in the base's row order.
+    source
+        The file or folder it was read from.
+    format
+        What that file was, such as ``PEFT directory``.
+    architecture
+        The architecture it says it is for, where the format tells.
+    unmapped
+        Modules of the source that have no factors here because they could not be named or held.
+    notes
+        What the user should know about how it was read, one sentence each.
+    rows_as_stored
+        True where Q and K rows may stand in another order than a GGUF base has them; such an adapter can be
+        looked at, but not bound to a base.
+
+    Raises
+    ------
+    FormatError
+        A pair does not fit together, an alpha is negative or not finite, or weights are not finite.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        factors: Mapping[str, LoraFactors],
+        *,
+        source: Path | None = None,
+        format: str = "",
+        architecture: str | None = None,
+        unmapped: Sequence[str] = (),
+        notes: Sequence[str] = (),
+        rows_as_stored: bool = False,
+    ) -> None:
+        self.name = name
+        self.source = source
+        self.format = format
+        self.architecture = architecture
+        self.unmapped = tuple(unmapped)
+        self.notes = tuple(notes)
+        self.rows_as_stored = rows_as_stored
+        _check_factors(factors, source)
+        self._factors: Mapping[str, LoraFactors] = MappingProxyType(dict(factors))
+        self._version = next(_versions)
+
+    def __repr__(self) -> str:
+        ranks = "/".join(str(rank) for rank in self.ranks)
+        return f"Adapter({self.name!r}, {len(self._factors)} modules, rank {ranks})"
+
+    @property
+    def version(self) -> int:
+        """A number that no other adapter has and that changes whenever the factors do."""
+        return self._version
+
+    @property
+    def factors(self) -> Mapping[str, LoraFactors]:
+        """The factors by module name. Each mapping is immutable: a change makes a new one."""
+        return self._factors
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The GGUF names of the weights it acts on."""
+        return tuple(self._factors)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The different ranks of its modules, ascending."""
+        return tuple(sorted({factors.rank for factors in self._factors.values()}))
+
+    def rank(self, module: str) -> int:
+        """Return the rank of one module; 0 where the adapter lacks it."""
+        return self._factors[module].rank if module in self._factors else 0
+
+    def delta(self, module: str, inputs: FloatArray) -> FloatArray | None:
+        """Return scaling * B A x for inputs ``[..., in]`` as ``[..., out]``, or None if it lacks the module."""
+        factors = self._factors.get(module)
+        if factors is None:
+            return None
+        delta: FloatArray = low_rank_delta(inputs, factors.a, factors.b, np.float32(factors.scaling))
+        return delta
+
+    def replace(self, module: str, factors: LoraFactors) -> None:
+        """Put new factors in the place of a module's, as training does; the version changes."""
+        _check_factors({module: factors}, self.source)
+        self._factors = MappingProxyType({**self._factors, module: factors})
+        self._version = next(_versions)
+
+
+def _read_only(array: FloatArray) -> FloatArray:
+    with np.errstate(over="ignore"):  # a float64 too large becomes inf, which the adapter refuses by name
+        view = np.asarray(array, dtype=np.float32).view()
+    view.flags.writeable = False
+    return view
+
+
+def _check_factors(factors: Mapping[str, LoraFactors], source: Path | None) -> None:
+    for module, pair in factors.items():
+        if pair.a.ndim != 2 or pair.b.ndim != 2 or pair.a.shape[0] != pair.b.shape[1] or 0 in pair.a.shape:
+            raise FormatError(
+                f"A {pair.a.shape} and B {pair.b.shape} are no pair: A must be (rank, in) and B (out, rank)",
+                path=source,
+                where=module,
+                remedy="Export the adapter again; this file is damaged",
+            )
+        if not (math.isfinite(pair.alpha) and pair.alpha >= 0):
+            raise FormatError(
+                f"alpha is {pair.alpha}; it must be a number of at least 0",
+                path=source,
+                where=module,
+                remedy="Correct alpha in the adapter's file",
+            )
+    broken = [
+        f"{module} ({half})"
+        for module, pair in factors.items()
+        for half, array in (("A", pair.a), ("B", pair.b))
+        if not np.isfinite(array).all()
+    ]
+    if broken:
+        raise FormatError(
+            f"{len(broken)} tensors hold NaN or infinity: {listing(broken)}",
+            path=source,
+            remedy="The training diverged; use an earlier checkpoint",
+        )
+
+
+def listing(names: Sequence[str], most: int = 8) -> str:
+    """Join names for a message; after `most` of them say how many more there are."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

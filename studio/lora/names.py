@@ -1,0 +1,106 @@
+"""From Hugging Face's module names and row order to GGUF's, and back where rows are concerned."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
+
+from studio.contracts import FloatArray, MetadataValue
+from studio.errors import FormatError, MismatchError, UnsupportedError
+from studio.lora.targets import layer_of, target_of
+
+PERMUTED_ARCHITECTURES = frozenset({"llama", "granite", "minicpm", "olmo", "deepseek", "xverse", "baichuan"})
+"""Architectures whose converters reorder the rows of Q and K: GGUF rotates pairs, Hugging Face rotates halves."""
+
+_HEAD_COUNT_KEYS = {"attn_q": "attention.head_count", "attn_k": "attention.head_count_kv"}
+
+
+def gguf_module(hugging_face_module: str, architecture: str) -> str | None:
+    """Return the GGUF weight name of a Hugging Face module, or None where the architecture has none.
+
+    Parameters
+    ----------
+    hugging_face_module
+        Such as ``model.layers.3.self_attn.q_proj``; PEFT's prefix ``base_model.model.`` may stand before it,
+        and the inner ``model.`` may be missing.
+    architecture
+        A GGUF architecture, such as ``llama``.
+
+    Raises
+    ------
+    UnsupportedError
+        The architecture's names are not known.
+    """
+    names = _name_map(architecture)
+    plain = hugging_face_module.removeprefix("base_model.model.").replace("language_model.", "")
+    # One block's names stand for all of them, so a made-up layer number costs nothing.
+    layer = re.search(r"(?<=\.)\d+(?=\.)", f".{plain}.")
+    pattern = re.sub(r"(?<=\.)\d+(?=\.)", "0", plain, count=1)
+    for candidate in (pattern, f"model.{pattern}"):
+        name = names.get_name(candidate)
+        if name is not None:
+            return (f"blk.{int(layer[0])}." + name.removeprefix("blk.0.") if layer else name) + ".weight"
+    return None
+
+
+def rotated_heads(module: str, architecture: str, metadata: Mapping[str, MetadataValue]) -> int | None:
+    """Return by how many heads a module's rows are reordered between Hugging Face and GGUF; None: not at all.
+
+    Raises
+    ------
+    FormatError
+        The metadata lacks a usable head count.
+    """
+    key = _HEAD_COUNT_KEYS.get(target_of(module))
+    if key is None or architecture not in PERMUTED_ARCHITECTURES:
+        return None
+    count: Any = metadata.get(f"{architecture}.{key}", metadata.get(f"{architecture}.attention.head_count"))
+    layer = layer_of(module)
+    if isinstance(count, np.ndarray | list):  # one count a layer
+        count = count[layer] if layer is not None and layer < len(count) else None
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+        raise FormatError(
+            f"the base's head count is {count!r}",
+            where=f"{architecture}.{key}",
+            remedy="The rows of Q and K cannot be brought into the base's order without it",
+        )
+    return int(count)
+
+
+def rows_to_gguf(rows: FloatArray, heads: int) -> FloatArray:
+    """Reorder rows ``[heads * head_dim, ...]`` from rotated halves (Hugging Face) to rotated pairs (GGUF)."""
+    return _swap_rows(rows, (heads, 2, _half_head(rows, heads)))
+
+
+def rows_to_hugging_face(rows: FloatArray, heads: int) -> FloatArray:
+    """Reorder rows ``[heads * head_dim, ...]`` from rotated pairs (GGUF) to rotated halves (Hugging Face)."""
+    return _swap_rows(rows, (heads, _half_head(rows, heads), 2))
+
+
+def _swap_rows(rows: FloatArray, split: tuple[int, int, int]) -> FloatArray:
+    return np.ascontiguousarray(rows.reshape(*split, *rows.shape[1:]).swapaxes(1, 2)).reshape(rows.shape)
+
+
+def _half_head(rows: FloatArray, heads: int) -> int:
+    if rows.shape[0] % (2 * heads):
+        raise MismatchError(
+            f"{rows.shape[0]} rows do not divide into {heads} heads of an even size",
+            remedy="Take the adapter of this very base",
+        )
+    return int(rows.shape[0]) // (2 * heads)
+
+
+@lru_cache(maxsize=8)
+def _name_map(architecture: str) -> Any:
+    for key, name in MODEL_ARCH_NAMES.items():
+        if name == architecture:
+            return get_tensor_name_map(key, n_blocks=1)
+    raise UnsupportedError(
+        f"the module names of architecture {architecture!r} are not known",
+        remedy="Convert the adapter to GGUF with the tool that made the base",
+    )

@@ -1,0 +1,171 @@
+"""How an adapter fits a base: what matched, what did not, and how strong it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from studio.contracts import BaseModel, LowRankAdapter
+from studio.errors import MismatchError
+from studio.lora.adapter import Adapter, LoraFactors, listing
+from studio.lora.analysis import BlendNorms
+
+
+@dataclass(frozen=True)
+class AdapterReport:
+    """What an adapter is, and how much of it acts on a base.
+
+    Attributes
+    ----------
+    name
+        The adapter's name.
+    format
+        The format it came in.
+    modules
+        How many modules it has of its own, those that could not be mapped included.
+    matched
+        How many of them act on the base; None where there is no base.
+    base_modules
+        How many weights of the base an adapter could act on; None where there is no base.
+    covered
+        How many of those this one acts on; None where there is no base.
+    unmatched
+        The modules that do not act, by name.
+    ranks
+        The different ranks, ascending.
+    alphas
+        The different alphas, ascending.
+    norms
+        ||dW||_F at scale 1 of each module that acts.
+    notes
+        What the user should know, one sentence each.
+    """
+
+    name: str
+    format: str
+    modules: int
+    matched: int | None
+    base_modules: int | None
+    covered: int | None
+    unmatched: tuple[str, ...]
+    ranks: tuple[int, ...]
+    alphas: tuple[float, ...]
+    norms: Mapping[str, float]
+    notes: tuple[str, ...]
+
+
+def adaptable_modules(base: BaseModel) -> tuple[str, ...]:
+    """Return the base's weights that a LoRA can act on: linear weights in blocks, embeddings, output."""
+    return tuple(
+        name
+        for name, info in base.tensors.items()
+        if len(info.shape) == 2
+        and name.endswith(".weight")
+        and (name.startswith("blk.") or name in ("token_embd.weight", "output.weight"))
+    )
+
+
+def describe(adapter: LowRankAdapter) -> AdapterReport:
+    """Report on an adapter by itself."""
+    return _report(_as_adapter(adapter), base=None, unmatched=())
+
+
+def bind(adapter: LowRankAdapter, base: BaseModel) -> tuple[Adapter, AdapterReport]:
+    """Fit an adapter to a base.
+
+    Returns
+    -------
+    Adapter
+        The adapter with the modules that the base has; the very same object where it has all of them.
+    AdapterReport
+        What matched, and every module that did not, by name.
+
+    Raises
+    ------
+    MismatchError
+        The adapter is for another architecture, a module has another shape, or nothing matched.
+    """
+    adapter = _as_adapter(adapter)
+    _check_architecture(adapter, base)
+    adaptable = set(adaptable_modules(base))
+    for module, factors in adapter.factors.items():
+        if module in base.tensors and factors.shape != base.tensors[module].shape:
+            raise MismatchError(
+                f"the adapter is for a weight {factors.shape}, the base has {base.tensors[module].shape}",
+                path=adapter.source,
+                where=module,
+                remedy=f"Open the base it was trained on; {base.name} has other sizes",
+            )
+    matched = {module: factors for module, factors in adapter.factors.items() if module in adaptable}
+    unmatched = tuple(module for module in adapter.factors if module not in adaptable)
+    if not matched:
+        missing = unmatched + adapter.unmapped
+        raise MismatchError(
+            f"0 of {len(missing)} modules matched {base.name} ({base.architecture}): {listing(missing, 3)}",
+            path=adapter.source,
+            remedy="Open the base it was trained on",
+        )
+    bound = adapter if not unmatched else _with_factors(adapter, matched)
+    return bound, _report(bound, base, unmatched)
+
+
+def _check_architecture(adapter: Adapter, base: BaseModel) -> None:
+    if adapter.architecture is not None and adapter.architecture != base.architecture:
+        raise MismatchError(
+            f"the adapter is for architecture {adapter.architecture}, {base.name} is {base.architecture}",
+            path=adapter.source,
+            remedy="Open the base it was trained on",
+        )
+    if adapter.rows_as_stored:
+        raise MismatchError(
+            "the adapter was read without a base, so its Q and K rows may be in another order",
+            path=adapter.source,
+            remedy="Load it again for this base",
+        )
+
+
+def _report(adapter: Adapter, base: BaseModel | None, unmatched: tuple[str, ...]) -> AdapterReport:
+    notes = list(adapter.notes)
+    if base is not None and "output.weight" in unmatched and "output.weight" not in base.tensors:
+        notes.append("The base ties its output to the embedding, so the adapter's output module does not act")
+    own_norms = BlendNorms.of({adapter.name: adapter}, adapter.modules).own_norms()[:, 0]
+    matched = len(adapter.factors)
+    return AdapterReport(
+        name=adapter.name,
+        format=adapter.format,
+        modules=matched + len(unmatched) + len(adapter.unmapped),
+        matched=None if base is None else matched,
+        base_modules=None if base is None else len(adaptable_modules(base)),
+        covered=None if base is None else matched,
+        unmatched=unmatched + adapter.unmapped,
+        ranks=adapter.ranks,
+        alphas=tuple(sorted({factors.alpha for factors in adapter.factors.values()})),
+        norms=MappingProxyType(dict(zip(adapter.modules, map(float, own_norms), strict=True))),
+        notes=tuple(notes),
+    )
+
+
+def _as_adapter(adapter: LowRankAdapter) -> Adapter:
+    """Give a stranger's low-rank adapter the form that the rest of the room works with."""
+    if isinstance(adapter, Adapter):
+        return adapter
+    return Adapter(
+        adapter.name,
+        {
+            module: LoraFactors(pair.a, pair.b, alpha=pair.scaling * pair.a.shape[0])
+            for module, pair in adapter.factors.items()
+        },
+    )
+
+
+def _with_factors(adapter: Adapter, factors: Mapping[str, LoraFactors]) -> Adapter:
+    return Adapter(
+        adapter.name,
+        factors,
+        source=adapter.source,
+        format=adapter.format,
+        architecture=adapter.architecture,
+        unmapped=adapter.unmapped,
+        notes=adapter.notes,
+    )
