@@ -1,0 +1,156 @@
+"""Writes a file whole or not at all: a temporary file beside the target takes its place once it is proven good."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import sys
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from studio.errors import SaveError
+
+if sys.platform != "win32":
+    import fcntl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+TEMPORARY_MARK = ".studio-"
+
+REMEDIES = {
+    errno.ENOSPC: "Free some space or save to another disk",
+    errno.EDQUOT: "Free some space or save to another disk",
+    errno.EFBIG: "Save to a disk without this limit on the size of files",
+    errno.EACCES: "Save to a folder you may write to",
+    errno.EPERM: "Save to a folder you may write to",
+    errno.EROFS: "Save to a disk that is not read-only",
+    errno.ENOENT: "Check that the folder still exists",
+    errno.ENOTDIR: "Check that the folder still exists",
+}
+
+
+def write_atomically(
+    path: Path,
+    write: Callable[[Path], None],
+    verify: Callable[[Path], None] | None = None,
+    protected: Iterable[Path] = (),
+) -> None:
+    """Write a file so that its path holds the old content or the new, never a part of it.
+
+    Parameters
+    ----------
+    path
+        The target. A symbolic link is followed.
+    write
+        Writes the content to the path it is given.
+    verify
+        Opens the path it is given and raises if the content is not what it should be.
+    protected
+        Files in use; a folder stands for the files in it. The target may be none of them, under whatever name.
+
+    Raises
+    ------
+    SaveError
+        The target is protected, or the file could not be written. What stood at the target is unchanged.
+    """
+    with replacing(path, verify, protected) as temporary:
+        write(temporary)
+
+
+@contextmanager
+def replacing(
+    path: Path, verify: Callable[[Path], None] | None = None, protected: Iterable[Path] = ()
+) -> Iterator[Path]:
+    """Give a temporary path to write to, and put it in the place of `path` when the block ends well.
+
+    It is `write_atomically` for writers that are generators: however the block ends, an error or a generator's
+    closing included, nothing but the old file is left. Parameters and errors are the same.
+    """
+    try:
+        target = path.resolve()
+        _refuse_target(path, target, protected)
+        remove_stale_temporaries(target.parent)
+        temporary = target.with_name(f".{target.name}{TEMPORARY_MARK}{secrets.token_hex(4)}")
+        lock = _create_locked(temporary, target)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
+        raise _save_error(path, error) from error
+    try:
+        try:
+            yield temporary
+            _flush_to_disk(temporary)
+            if verify is not None:
+                verify(temporary)
+            os.replace(temporary, target)
+            _flush_to_disk(target.parent)
+        finally:
+            os.close(lock)
+            with suppress(OSError):  # it took the target's place, or the folder is gone
+                temporary.unlink()
+    except OSError as error:
+        raise _save_error(path, error) from error
+
+
+def remove_stale_temporaries(folder: Path) -> None:
+    """Remove what writers that died left in a folder. A writer that lives holds a lock on its file."""
+    for leftover in folder.glob(f".*{TEMPORARY_MARK}*"):
+        with suppress(OSError):  # in use, gone already, or not ours to remove
+            handle = os.open(leftover, os.O_RDWR)
+            try:
+                _lock(handle)
+                leftover.unlink()
+            finally:
+                os.close(handle)
+
+
+def _refuse_target(path: Path, target: Path, protected: Iterable[Path]) -> None:
+    if target.is_dir():
+        raise SaveError("a folder of this name exists", path=path, remedy="Choose another name")
+    if not target.exists():
+        return
+    for entry in protected:
+        for file in entry.iterdir() if entry.is_dir() else (entry,):
+            if file.exists() and os.path.samefile(file, target):
+                raise SaveError(
+                    f"this is the file {file}, which is in use", path=path, remedy="Choose another name"
+                )
+
+
+def _create_locked(temporary: Path, target: Path) -> int:
+    """Create the temporary file with the target's permissions, and hold a lock on it while this process lives."""
+    handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        _lock(handle)
+        if target.exists():
+            temporary.chmod(target.stat().st_mode & 0o777)
+    except BaseException:
+        os.close(handle)
+        temporary.unlink()
+        raise
+    return handle
+
+
+def _lock(handle: int) -> None:
+    """Take the lock, or raise `OSError` if another process has it. Windows keeps open files from removal itself."""
+    if sys.platform != "win32":
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Wait until a file or folder is on the disk, where the system can do that."""
+    if path.is_dir() and sys.platform == "win32":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _save_error(path: Path, error: OSError | RuntimeError) -> SaveError:
+    number = error.errno if isinstance(error, OSError) else None
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    remedy = REMEDIES.get(number or 0, "Save under another name or to another disk")
+    return SaveError(f"the file could not be written: {reason}", path=path, remedy=remedy)
