@@ -15,7 +15,9 @@ import numpy as np
 def logits(base: str, tokens: list[int], adapters: list[tuple[str, float]]) -> np.ndarray:
     """Return the logits ``[vocab]`` of the last token with these adapters at these scales."""
     llama_cpp.llama_backend_init()
-    model = llama_cpp.llama_model_load_from_file(base.encode(), llama_cpp.llama_model_default_params())
+    model_parameters = llama_cpp.llama_model_default_params()
+    model_parameters.use_extra_bufts = False  # no repacked weights: they round activations in yet another way
+    model = llama_cpp.llama_model_load_from_file(base.encode(), model_parameters)
     if not model:
         sys.exit(f"llama.cpp cannot load {base}")
     loaded = [llama_cpp.llama_adapter_lora_init(model, path.encode()) for path, _ in adapters]
