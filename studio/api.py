@@ -36,10 +36,11 @@ from studio.errors import (
 from studio.formats.atomic import write_atomically
 from studio.formats.gguf_file import GgufFile
 from studio.formats.gguf_header import GgufHeader, GgufTensor, read_header
-from studio.formats.gguf_writer import write_gguf
+from studio.formats.gguf_writer import write_gguf, write_gguf_in_steps
 from studio.formats.safetensors_file import read_safetensors
 from studio.hookspecs import hookimpl
-from studio.lora.adapter import Adapter, LoraFactors
+from studio.lora.adapter import Adapter, LoraFactors, listing
+from studio.lora.names import gguf_module, rotated_heads, rows_to_gguf, rows_to_hugging_face
 
 __all__ = [
     "Adapter",
@@ -73,10 +74,16 @@ __all__ = [
     "TensorInfo",
     "UnsupportedError",
     "Work",
+    "gguf_module",
     "hookimpl",
+    "listing",
     "never",
     "read_header",
     "read_safetensors",
+    "rotated_heads",
+    "rows_to_gguf",
+    "rows_to_hugging_face",
     "write_atomically",
     "write_gguf",
+    "write_gguf_in_steps",
 ]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studio.contracts import FloatArray
 from studio.engine.low_rank import low_rank_delta
 from studio.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from studio.contracts import FloatArray
 
 _versions = itertools.count(1)
 """Versions are drawn from one counter, so that two adapters never share one and no cache confuses them."""
@@ -45,6 +49,7 @@ class LoraFactors:
     rank_stabilised: bool = False
 
     def __post_init__(self) -> None:
+        """Take the arrays as read-only float32."""
         object.__setattr__(self, "a", _read_only(self.a))
         object.__setattr__(self, "b", _read_only(self.b))
         object.__setattr__(self, "alpha", float(self.alpha))
@@ -118,6 +123,7 @@ class Adapter:
         self._version = next(_versions)
 
     def __repr__(self) -> str:
+        """Show name, size and ranks."""
         ranks = "/".join(str(rank) for rank in self.ranks)
         return f"Adapter({self.name!r}, {len(self._factors)} modules, rank {ranks})"
 
@@ -146,7 +152,7 @@ class Adapter:
         return self._factors[module].rank if module in self._factors else 0
 
     def delta(self, module: str, inputs: FloatArray) -> FloatArray | None:
-        """Return scaling * B A x for inputs ``[..., in]`` as ``[..., out]``, or None if it lacks the module."""
+        """Return scaling * B A x for inputs ``[..., in]`` as ``[..., out]``, or None without the module."""
         factors = self._factors.get(module)
         if factors is None:
             return None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from studio.contracts import BaseModel, DeltaAdapter, LowRankAdapter, LowRankFactors, Progress
 from studio.engine.low_rank import pack_factors
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
 
 Norms: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 """A NumPy array of float64; comments give its shape."""
@@ -22,7 +24,7 @@ _CHUNK = 1 << 20
 class BlendNorms:
     """The Frobenius norm of sum_i s_i dW_i in every module, as a quadratic form in the scales s.
 
-    ||sum_i s_i dW_i||_F^2 = s^T G s, with G_ij = <dW_i, dW_j> computed once; a slider move is one small product.
+    ||sum_i s_i dW_i||_F^2 = s^T G s, with G_ij = <dW_i, dW_j> computed once; a slider move is one product.
 
     Attributes
     ----------
@@ -59,7 +61,7 @@ class BlendNorms:
 
     def own_norms(self) -> Norms:
         """Return each adapter's own norm at scale 1, ``[M, N]``; NaN where it is not known."""
-        norms = np.sqrt(np.maximum(np.einsum("mii->mi", self.grams), 0.0))
+        norms: Norms = np.sqrt(np.maximum(np.einsum("mii->mi", self.grams), 0.0))
         norms[self.unknown] = np.nan
         return norms
 
@@ -82,8 +84,8 @@ class BlendNorms:
 def gram(factors: Sequence[LowRankFactors | None]) -> Norms:
     """Return the inner products G_ij = <dW_i, dW_j> of N adapters on one module, float64 ``[N, N]``.
 
-    <dW_i, dW_j> = c_i c_j tr((B_j^T B_i) (A_i A_j^T)), so with the factors side by side along the rank all N^2 of
-    them are blocks of one product of two small matrices.
+    <dW_i, dW_j> = c_i c_j tr((B_j^T B_i) (A_i A_j^T)), so with the factors side by side along the rank all
+    N^2 of them are blocks of one product of two small matrices.
     """
     packed = pack_factors(factors)
     if packed is None:
@@ -96,7 +98,7 @@ def gram(factors: Sequence[LowRankFactors | None]) -> Norms:
 
 
 def base_norms(base: BaseModel, modules: Sequence[str]) -> Generator[Progress, None, Norms]:
-    """Compute ||W||_F of every module ``[M]``, one weight in memory at a time; NaN where the base lacks it."""
+    """Compute ||W||_F of every module ``[M]``, one weight in memory at a time; NaN where it is missing."""
     norms = np.full(len(modules), np.nan)
     for row, module in enumerate(modules):
         yield Progress(row, len(modules), module)

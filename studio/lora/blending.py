@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from studio.contracts import BlendState, DeltaAdapter, FloatArray, LowRankAdapter
 from studio.engine.low_rank import PackedFactors, low_rank_delta, pack_factors
 from studio.errors import MismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class BlendDelta:
@@ -27,7 +30,7 @@ class BlendDelta:
     def __call__(
         self, members: Mapping[str, DeltaAdapter], blend: BlendState, module: str, inputs: FloatArray
     ) -> FloatArray | None:
-        """Return the delta for inputs ``[..., in]`` as ``[..., out]``; None where no audible adapter has the module.
+        """Return the delta for inputs ``[..., in]`` as ``[..., out]``; None where nothing acts on the module.
 
         Raises
         ------

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studio.contracts import FloatArray
 from studio.engine.low_rank import low_rank_delta
 from studio.errors import MismatchError, StudioError
 from studio.lora.adapter import LoraFactors
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from studio.contracts import FloatArray
 
 
 class LoraLinear:
     """A frozen linear layer plus a low-rank delta: y = W x + alpha / rank * B (A x).
 
-    A starts Kaiming-uniform and B at zero (Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4.1), so a
-    new layer gives the outputs of its weight alone.
+    A starts Kaiming-uniform and B at zero, so a new layer gives the outputs of its weight alone (Hu et al.
+    2021, https://arxiv.org/abs/2106.09685, section 4.1).
 
     Parameters
     ----------
@@ -179,7 +184,7 @@ class LoraLinear:
         return _frozen_copy(array)
 
 
-def _frozen_copy(array: FloatArray) -> FloatArray:
-    result = np.array(array, dtype=np.float32)
+def _frozen_copy(array: ArrayLike) -> FloatArray:
+    result: FloatArray = np.array(array, dtype=np.float32)
     result.flags.writeable = False
     return result

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 
-from studio.contracts import FloatArray, MetadataValue
 from studio.errors import FormatError, MismatchError, UnsupportedError
 from studio.lora.targets import layer_of, target_of
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from studio.contracts import FloatArray, MetadataValue
+
 PERMUTED_ARCHITECTURES = frozenset({"llama", "granite", "minicpm", "olmo", "deepseek", "xverse", "baichuan"})
-"""Architectures whose converters reorder the rows of Q and K: GGUF rotates pairs, Hugging Face rotates halves."""
+"""Whose converters reorder the rows of Q and K: GGUF rotates pairs there, Hugging Face rotates halves."""
 
 _HEAD_COUNT_KEYS = {"attn_q": "attention.head_count", "attn_k": "attention.head_count_kv"}
 
@@ -42,7 +45,7 @@ def gguf_module(hugging_face_module: str, architecture: str) -> str | None:
     layer = re.search(r"(?<=\.)\d+(?=\.)", f".{plain}.")
     pattern = re.sub(r"(?<=\.)\d+(?=\.)", "0", plain, count=1)
     for candidate in (pattern, f"model.{pattern}"):
-        name = names.get_name(candidate)
+        name: str | None = names.get_name(candidate)
         if name is not None:
             return (f"blk.{int(layer[0])}." + name.removeprefix("blk.0.") if layer else name) + ".weight"
     return None

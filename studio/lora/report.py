@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from studio.contracts import BaseModel, LowRankAdapter
 from studio.errors import MismatchError
 from studio.lora.adapter import Adapter, LoraFactors, listing
 from studio.lora.analysis import BlendNorms
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from studio.contracts import BaseModel, LowRankAdapter
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from psygnal import Signal
@@ -15,6 +15,9 @@ from studio.errors import MismatchError, StudioError
 from studio.lora.adapter import Adapter
 from studio.lora.blending import BlendDelta
 from studio.lora.targets import module_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class LoraStack:
     # What stands on it
 
     def __len__(self) -> int:
+        """Count all members."""
         return len(self._snapshot.members)
 
     @property
@@ -107,7 +111,7 @@ class LoraStack:
         return self._add(adapter, ChannelState(""), is_entry=False)
 
     def pop(self) -> tuple[Adapter, float] | None:
-        """Remove the topmost adapter that `push` added and return it with its scale; None if there is none."""
+        """Remove the last adapter that `push` added and return it with its scale; None if there is none."""
         if not self.entries:
             return None
         last = self.entries[-1]
@@ -229,7 +233,7 @@ class LoraStack:
         return delta
 
     def applied_delta(self, target: str, layer: int | None, inputs: FloatArray) -> FloatArray | None:
-        """Return the blend's delta on a target, such as ``attn_q``, of a layer; None where no adapter has it."""
+        """Return the blend's delta on a target, such as ``attn_q``, of a layer; None where nothing acts."""
         snapshot = self._snapshot
         inputs = np.asarray(inputs, dtype=np.float32)
         return self._delta(snapshot.members, snapshot.blend, module_name(target, layer), inputs)

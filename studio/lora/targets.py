@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _IN_BLOCK = re.compile(r"blk\.(\d+)\.(.+)\.weight")
 
@@ -23,7 +26,7 @@ TARGET_ORDER = (
 
 
 def target_of(module: str) -> str:
-    """Return the target of a module: ``attn_q`` for ``blk.3.attn_q.weight``, ``output`` for ``output.weight``."""
+    """Return the target: ``attn_q`` of ``blk.3.attn_q.weight``, ``output`` of ``output.weight``."""
     match = _IN_BLOCK.fullmatch(module)
     return match[2] if match else module.removesuffix(".weight")
 
