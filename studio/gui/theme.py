@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import pyqtgraph as pg
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QPalette
 
-from studio.gui.style import StudioStyle
+from studio.gui.style import StudioStyle, mixed
 
 if TYPE_CHECKING:
     from PySide6.QtWidgets import QApplication
@@ -143,16 +143,6 @@ def small_font(font: QFont, *, bold: bool = False) -> QFont:
     small.setPointSizeF(font.pointSizeF() * 0.88)
     small.setWeight(QFont.Weight.DemiBold if bold else font.weight())
     return small
-
-
-def mixed(first: str, second: str, share: float) -> QColor:
-    """Return the colour that holds `share` of the second and the rest of the first."""
-    a, b = QColor(first), QColor(second)
-    return QColor.fromRgbF(
-        a.redF() + (b.redF() - a.redF()) * share,
-        a.greenF() + (b.greenF() - a.greenF()) * share,
-        a.blueF() + (b.blueF() - a.blueF()) * share,
-    )
 
 
 def palette_of(theme: Theme) -> QPalette:

@@ -1,0 +1,153 @@
+"""Small controls that several views share: letter and icon buttons, number boxes, quiet labels."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QPointF, QRectF, QSize, Qt
+from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPalette, QPen
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QDoubleSpinBox,
+    QLabel,
+    QSizePolicy,
+    QSpinBox,
+    QWidget,
+)
+
+from studio.gui.style import RADIUS, mixed
+from studio.gui.theme import current_theme, small_font
+
+
+class LetterButton(QAbstractButton):
+    """A small square toggle with one letter, lit in a colour of its own while on, as on a mixing desk."""
+
+    def __init__(self, letter: str, colour: str, name: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._colour = colour
+        self.clicked_with_shift = False
+        self.setText(letter)
+        self.setCheckable(True)
+        self.setAccessibleName(name)
+        self.setToolTip(name)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setFixedSize(24, 20)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """Remember whether Shift was held, for whoever handles the click."""
+        self.clicked_with_shift = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
+        super().mouseReleaseEvent(event)
+        self.clicked_with_shift = False
+
+    def keyReleaseEvent(self, event: QKeyEvent) -> None:
+        """Remember whether Shift was held: Shift+Space does what Shift+click does."""
+        self.clicked_with_shift = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
+        super().keyReleaseEvent(event)
+        self.clicked_with_shift = False
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Paint the square and its letter."""
+        theme = current_theme()
+        lit = QColor(getattr(theme, self._colour))
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        fill = lit if self.isChecked() else QColor(theme.raised)
+        if self.underMouse():
+            fill = mixed(fill, theme.text, 0.08)
+        painter.setBrush(fill)
+        line = fill if self.isChecked() else QColor(theme.line)
+        painter.setPen(QPen(QColor(theme.accent) if self.hasFocus() else line, 1))
+        painter.drawRoundedRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), RADIUS, RADIUS)
+        painter.setFont(small_font(self.font(), bold=True))
+        painter.setPen(QColor(theme.panel if self.isChecked() else theme.faint))
+        painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, self.text())
+
+
+class CloseButton(QAbstractButton):
+    """A small cross, quiet until it is hovered or focused."""
+
+    def __init__(self, name: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setAccessibleName(name)
+        self.setToolTip(name)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setFixedSize(22, 20)
+
+    def sizeHint(self) -> QSize:
+        """Return its fixed size."""
+        return QSize(22, 20)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Paint the cross."""
+        theme = current_theme()
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        if self.hasFocus():
+            painter.setPen(QPen(QColor(theme.accent), 1))
+            painter.drawRoundedRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), RADIUS, RADIUS)
+        colour = QColor(theme.danger if self.underMouse() else theme.faint)
+        painter.setPen(QPen(colour, 1.4, c=Qt.PenCapStyle.RoundCap))
+        centre, arm = QRectF(self.rect()).center(), 3.5
+        painter.drawLine(centre + QPointF(-arm, -arm), centre + QPointF(arm, arm))
+        painter.drawLine(centre + QPointF(-arm, arm), centre + QPointF(arm, -arm))
+
+
+class NumberBox(QDoubleSpinBox):
+    """An exact number to type: at least two decimals shown, up to four kept, changed once a whole entry is done."""
+
+    def __init__(
+        self, name: str, low: float, high: float, step: float, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.setDecimals(4)
+        self.setRange(low, high)
+        self.setSingleStep(step)
+        self.setKeyboardTracking(False)
+        self.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
+        self.setAlignment(Qt.AlignmentFlag.AlignRight)
+        name_control(self, name)
+
+    def textFromValue(self, value: float) -> str:
+        """Write two decimals, or as many more as the number has."""
+        text = f"{value:.4f}".rstrip("0")
+        whole, _, decimals = text.partition(".")
+        return f"{'0' if whole == '-0' and not decimals else whole}.{decimals.ljust(2, '0')}"
+
+
+class QuietLabel(QLabel):
+    """A small label that steps back behind what it names; it follows the theme."""
+
+    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(text, parent)
+        self.setForegroundRole(QPalette.ColorRole.PlaceholderText)
+        self.setFont(small_font(self.font()))
+
+
+class ElidedLabel(QLabel):
+    """A label that ends in … where it has no room, instead of making its panel wider."""
+
+    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(text, parent)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Paint as much of the text as fits."""
+        painter = QPainter(self)
+        painter.setPen(self.palette().color(self.foregroundRole()))
+        rect = self.contentsRect()
+        text = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, rect.width())
+        painter.drawText(rect, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, text)
+
+
+def set_text_colour(label: QLabel, colour: str) -> None:
+    """Write a label in a colour of the theme, keeping the rest of its palette."""
+    palette = label.palette()
+    if palette.color(label.foregroundRole()) != QColor(colour):
+        palette.setColor(label.foregroundRole(), QColor(colour))
+        label.setPalette(palette)
+
+
+def name_control(box: QSpinBox | QDoubleSpinBox, name: str) -> None:
+    """Give a spin box its accessible name, and the line edit inside it too: screen readers land there."""
+    box.setAccessibleName(name)
+    box.lineEdit().setAccessibleName(name)
