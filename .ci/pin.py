@@ -1,8 +1,9 @@
 """Rewrites the exact versions in pyproject.toml: `uv run --no-project python .ci/pin.py [--upgrade]`.
 
-uv.lock is not committed, because it records where packages were downloaded from. Instead every version, that of a
-dependency's dependency included, stands in `[tool.uv] constraint-dependencies`, which this script writes from a
-fresh lock. Without --upgrade the versions that stand there already are kept and only the missing ones are added.
+uv.lock is not committed, because it records where packages were downloaded from. Instead every version,
+that of a dependency's dependency included, stands in `[tool.uv] constraint-dependencies`, which this script
+writes from a fresh lock. Without --upgrade the versions that stand there already are kept and only the
+missing ones are added.
 """
 
 import re

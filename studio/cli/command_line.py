@@ -10,11 +10,16 @@ import typer
 from typer.core import TyperGroup
 
 Base = Annotated[
-    str, typer.Argument(metavar="BASE", help="A base model (GGUF), or package:<distribution>/<file>.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="BASE", help="A base model (GGUF), or package:<distribution>/<file>.", show_default=False
+    ),
 ]
 Adapters = Annotated[
     list[str] | None,
-    typer.Option("--adapter", metavar="PATH[:SCALE]", help="An adapter and its scale (1 if left out). Repeatable."),
+    typer.Option(
+        "--adapter", metavar="PATH[:SCALE]", help="An adapter and its scale (1 if left out). Repeatable."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Backend = Annotated[
@@ -55,8 +60,8 @@ class DeskByDefault(TyperGroup):
 def parse_adapter(text: str) -> AdapterArgument:
     """Read ``PATH[:SCALE]``, llama.cpp's ``--lora-scaled`` form.
 
-    A path that exists as it is written wins, so one with a colon in it needs no escaping; a Windows drive letter is
-    no path before a scale either, since what follows it is no number.
+    A path that exists as it is written wins, so one with a colon in it needs no escaping. A Windows drive
+    letter is safe too, since what follows it is no number.
 
     Raises
     ------
@@ -82,4 +87,6 @@ def exactly_one(**choices: object) -> None:
         Naming the options to choose from.
     """
     if sum(value is not None for value in choices.values()) != 1:
-        raise typer.BadParameter("give exactly one of " + ", ".join(name.replace("_", "-") for name in choices))
+        raise typer.BadParameter(
+            "give exactly one of " + ", ".join(name.replace("_", "-") for name in choices)
+        )

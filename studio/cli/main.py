@@ -52,7 +52,9 @@ def show_version(wanted: bool) -> None:
 @app.callback(invoke_without_command=True)
 def studio(
     context: typer.Context,
-    safe_mode: Annotated[bool, typer.Option("--safe-mode", help="Load no plugins but the studio's own.")] = False,
+    safe_mode: Annotated[
+        bool, typer.Option("--safe-mode", help="Load no plugins but the studio's own.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=show_version, is_eager=True)
     ] = False,
@@ -67,8 +69,10 @@ def studio(
 
 
 def main() -> None:
-    """Run the command line of this process. Exits 0, 1 for a refused input, 2 for wrong usage, 130 after Ctrl-C."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    """Run the command line: exits 0, 1 for a refused input, 2 for wrong usage, 130 after Ctrl-C."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
     try:
         app(prog_name="lora-studio")
     except StudioError as error:

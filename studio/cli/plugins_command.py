@@ -7,7 +7,7 @@ from studio.cli.output import print_json, print_table
 
 
 def plugins(context: typer.Context, as_json: Json = False) -> None:
-    """List the plugins: what each provides, or why it failed."""
+    """List what each plugin provides, or why it failed."""
     from studio.registry import load_plugins
 
     statuses = load_plugins(context.obj.safe_mode).statuses
@@ -28,7 +28,11 @@ def plugins(context: typer.Context, as_json: Json = False) -> None:
         return
     print_table(
         [
-            [status.name, status.version, f"failed: {status.error}" if status.error else ", ".join(status.provides)]
+            [
+                status.name,
+                status.version,
+                f"failed: {status.error}" if status.error else ", ".join(status.provides),
+            ]
             for status in statuses
         ]
     )

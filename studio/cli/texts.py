@@ -34,5 +34,7 @@ def check_text(text: str, *, path: Path | None = None, where: str | None = None)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise StudioError(f"not valid Unicode text (character {error.start})", path=path, where=where) from error
+        raise StudioError(
+            f"not valid Unicode text (character {error.start})", path=path, where=where
+        ) from error
     return text

@@ -14,23 +14,33 @@ from studio.errors import FormatError
 
 
 def tokenize(
+    context: typer.Context,
     base: Base,
-    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The text.", show_default=False)] = None,
-    file: Annotated[Path | None, typer.Option("--file", metavar="F", help="Read the text from a UTF-8 file.")] = None,
+    text: Annotated[
+        str | None, typer.Argument(metavar="[TEXT]", help="The text.", show_default=False)
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="F", help="Read the text from a UTF-8 file.")
+    ] = None,
     jsonl: Annotated[
         Path | None,
         typer.Option("--jsonl", metavar="F", help="One JSON string a line in, one list of ids a line out."),
     ] = None,
     special: Annotated[
-        bool, typer.Option("--special/--no-special", help="Add BOS/EOS as the model asks, and parse control tokens.")
+        bool,
+        typer.Option(
+            "--special/--no-special", help="Add BOS/EOS as the model asks, and parse control tokens."
+        ),
     ] = True,
     as_json: Json = False,
 ) -> None:
     """Show the token ids and pieces of a text. BASE may be a vocabulary-only GGUF."""
     exactly_one(TEXT=text, **{"--file": file, "--jsonl": jsonl})
-    from studio.cli.opening import open_tokenizer
+    from studio.cli.opening import open_session, tokenizer_of
+    from studio.registry import load_plugins
 
-    tokenizer = open_tokenizer(base)
+    with open_session(base, None, load_plugins(context.obj.safe_mode)) as session:
+        tokenizer = tokenizer_of(session)
     if jsonl is not None:
         for line in read_strings(jsonl):
             print(json.dumps(tokenizer.encode(line, add_special=special, parse_special=special)))
