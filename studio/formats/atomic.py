@@ -1,4 +1,4 @@
-"""Writes a file whole or not at all: a temporary file beside the target takes its place once it is proven good."""
+"""Writes a file whole or not at all: a temporary one beside the target takes its place once it is good."""
 
 from __future__ import annotations
 
@@ -49,25 +49,26 @@ def write_atomically(
     verify
         Opens the path it is given and raises if the content is not what it should be.
     protected
-        Files in use; a folder stands for the files in it. The target may be none of them, under whatever name.
+        Files in use; a folder stands for the files in it. The target may be none of them, by whatever name.
 
     Raises
     ------
     SaveError
         The target is protected, or the file could not be written. What stood at the target is unchanged.
     """
-    with replacing(path, verify, protected) as temporary:
+    with replacing(path, protected) as temporary:
         write(temporary)
+        flush_to_disk(temporary)
+        if verify is not None:
+            verify(temporary)
 
 
 @contextmanager
-def replacing(
-    path: Path, verify: Callable[[Path], None] | None = None, protected: Iterable[Path] = ()
-) -> Iterator[Path]:
+def replacing(path: Path, protected: Iterable[Path] = ()) -> Iterator[Path]:
     """Give a temporary path to write to, and put it in the place of `path` when the block ends well.
 
-    It is `write_atomically` for writers that are generators: however the block ends, an error or a generator's
-    closing included, nothing but the old file is left. Parameters and errors are the same.
+    It is `write_atomically` for writers that are generators: however else the block ends, by an error or by
+    the generator's closing, nothing but the old file is left. The errors are the same.
     """
     try:
         target = path.resolve()
@@ -80,11 +81,9 @@ def replacing(
     try:
         try:
             yield temporary
-            _flush_to_disk(temporary)
-            if verify is not None:
-                verify(temporary)
+            flush_to_disk(temporary)
             os.replace(temporary, target)
-            _flush_to_disk(target.parent)
+            flush_to_disk(target.parent)
         finally:
             os.close(lock)
             with suppress(OSError):  # it took the target's place, or the folder is gone
@@ -105,6 +104,17 @@ def remove_stale_temporaries(folder: Path) -> None:
                 os.close(handle)
 
 
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file or folder is on the disk, where the system can do that."""
+    if path.is_dir() and sys.platform == "win32":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _refuse_target(path: Path, target: Path, protected: Iterable[Path]) -> None:
     if target.is_dir():
         raise SaveError("a folder of this name exists", path=path, remedy="Choose another name")
@@ -119,7 +129,7 @@ def _refuse_target(path: Path, target: Path, protected: Iterable[Path]) -> None:
 
 
 def _create_locked(temporary: Path, target: Path) -> int:
-    """Create the temporary file with the target's permissions, and hold a lock on it while this process lives."""
+    """Create the temporary file with the target's permissions, locked while this process lives."""
     handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         _lock(handle)
@@ -133,20 +143,9 @@ def _create_locked(temporary: Path, target: Path) -> int:
 
 
 def _lock(handle: int) -> None:
-    """Take the lock, or raise `OSError` if another process has it. Windows keeps open files from removal itself."""
+    """Take the lock, or raise `OSError` if another writer has it. Windows itself protects open files."""
     if sys.platform != "win32":
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _flush_to_disk(path: Path) -> None:
-    """Wait until a file or folder is on the disk, where the system can do that."""
-    if path.is_dir() and sys.platform == "win32":
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _save_error(path: Path, error: OSError | RuntimeError) -> SaveError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import libgguf
@@ -25,38 +24,52 @@ PLAIN_DTYPES: dict[str, np.dtype[Any]] = {
     "I32": np.dtype("<i4"),
     "I64": np.dtype("<i8"),
 }
-"""Types that store one value after the other."""
+"""The types that store one value after the other; all others store blocks with scales."""
 
 
-def dequantise(
-    data: np.ndarray[Any, np.dtype[np.uint8]], ggml_type: int, shape: tuple[int, ...]
-) -> FloatArray:
-    """Return stored bytes as float32.
+def dequantise(data: np.ndarray[Any, np.dtype[np.uint8]], ggml_type: int) -> FloatArray:
+    """Return stored rows as float32.
 
     Parameters
     ----------
     data
-        The bytes of whole rows, contiguous, of any shape.
+        uint8 ``[..., bytes a row]``, contiguous, as `GgufFile.raw` returns it.
     ggml_type
         The number of the storage type.
-    shape
-        The shape of the result; its last dimension is the width of a row.
+
+    Returns
+    -------
+    FloatArray
+        float32 ``[..., width]``.
 
     Raises
     ------
     UnsupportedError
-        The type is one that no file should hold weights in (Q8_1, Q8_K).
+        The type is one that files do not hold weights in, such as Q8_1.
     """
     kind = GGML_TYPES[ggml_type]
+    values = np.empty((*data.shape[:-1], kind.row_width(data.shape[-1])), np.float32)
+    dequantise_into(data, ggml_type, values)
+    return values
+
+
+def dequantise_into(data: np.ndarray[Any, np.dtype[np.uint8]], ggml_type: int, values: FloatArray) -> None:
+    """Write stored rows as float32 into an array that fits: see `dequantise`."""
+    kind = GGML_TYPES[ggml_type]
+    width = values.shape[-1]
+    if data.shape != (*values.shape[:-1], kind.row_bytes(width)):
+        raise ValueError(f"bytes of shape {data.shape} do not hold {values.shape} values of type {kind.name}")
     dtype = PLAIN_DTYPES.get(kind.name)
     if dtype is not None:
-        return data.reshape(-1).view(dtype).reshape(shape).astype(np.float32)
-    rows, width = math.prod(shape[:-1]), shape[-1]
-    if data.nbytes != rows * kind.row_bytes(width):
-        raise ValueError(f"{data.nbytes} bytes do not hold {rows} rows of {width} {kind.name} values")
-    values = np.empty(shape, np.float32)
+        with np.errstate(
+            over="ignore"
+        ):  # F64 beyond float32 becomes infinite; whoever reads weights checks that
+            values[...] = data.view(dtype)
+        return
     try:
-        libgguf.dequantize_rows_into_raw(ggml_type, data, values, rows, width)
+        libgguf.dequantize_rows_into_raw(ggml_type, data, values, values.size // width, width)
     except ValueError:
-        raise UnsupportedError(f"tensors of type {kind.name} cannot be turned into numbers") from None
-    return values
+        raise UnsupportedError(
+            f"tensors of type {kind.name} cannot be turned into numbers",
+            remedy="Convert the model to a type such as Q8_0 or F16",
+        ) from None

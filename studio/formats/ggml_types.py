@@ -32,6 +32,10 @@ class GgmlType:
         """Return the size in bytes of a row of `width` values."""
         return width // self.block_size * self.block_bytes
 
+    def row_width(self, nbytes: int) -> int:
+        """Return how many values a row of `nbytes` bytes holds."""
+        return nbytes // self.block_bytes * self.block_size
+
 
 GGML_TYPES: dict[int, GgmlType] = {
     int(kind): GgmlType(int(kind), str(kind.name), block_size, block_bytes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+import weakref
 from collections import Counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from studio.errors import FormatError, UnsupportedError
-from studio.formats.dequantise import dequantise
+from studio.formats.dequantise import dequantise_into
 from studio.formats.files import FileIdentity, open_regular_file
 from studio.formats.ggml_types import GGML_TYPES
 from studio.formats.gguf_header import GgufHeader, GgufTensor, parse_header
@@ -25,10 +26,14 @@ if TYPE_CHECKING:
     from studio.contracts import FloatArray, MetadataValue, TensorInfo
 
 
-class GgufFile:
-    """A GGUF file whose header was read and checked. Any thread may read tensors.
+CHUNK_BYTES = 4 << 20
+"""How much of a tensor is read at once to be dequantised: it fits a cache, and memory stays bounded."""
 
-    Tensors are read with plain reads: were they mapped, another program that cuts the file would kill this one.
+
+class GgufFile:
+    """A GGUF file whose header was read and checked. Any thread may read its tensors.
+
+    They are read, not mapped: a program that cuts a mapped file kills every other that looks into it.
     """
 
     def __init__(self, path: Path, file: FileIO, header: GgufHeader) -> None:
@@ -41,6 +46,7 @@ class GgufFile:
         self._file = file
         self._identity = FileIdentity.of(os.fstat(file.fileno()))
         self._lock = threading.Lock()  # one file position, several threads
+        weakref.finalize(self, file.close)  # a model that nobody holds lets go of its file
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -100,10 +106,10 @@ class GgufFile:
             The file has no such tensor, or is no longer what it was when it was opened.
         """
         tensor = self._tensor(name)
-        data = np.empty(tensor.info.nbytes, np.uint8)
-        self._read(tensor.offset, memoryview(data), name)
-        row_bytes = GGML_TYPES[tensor.ggml_type].row_bytes(tensor.info.shape[-1])
-        return data.reshape(*tensor.info.shape[:-1], row_bytes)
+        *outer, width = tensor.info.shape
+        data = np.empty((*outer, GGML_TYPES[tensor.ggml_type].row_bytes(width)), np.uint8)
+        self._read(tensor.offset, data, name)
+        return data
 
     def dense(self, name: str) -> FloatArray:
         """Return one tensor as float32 in its NumPy shape.
@@ -116,12 +122,21 @@ class GgufFile:
             The tensor's type cannot be dequantised.
         """
         tensor = self._tensor(name)
-        try:
-            return dequantise(self.raw(name), tensor.ggml_type, tensor.info.shape)
-        except UnsupportedError as error:
-            raise UnsupportedError(
-                error.message, path=self.path, where=name, remedy="Convert the model to another type"
-            ) from None
+        values = np.empty(tensor.info.shape, np.float32)
+        rows = values.reshape(-1, values.shape[-1])
+        row_bytes = GGML_TYPES[tensor.ggml_type].row_bytes(values.shape[-1])
+        at_once = max(1, CHUNK_BYTES // row_bytes)
+        buffer = np.empty((min(at_once, len(rows)), row_bytes), np.uint8)
+        for start in range(0, len(rows), at_once):
+            part = rows[start : start + at_once]
+            self._read(tensor.offset + start * row_bytes, buffer[: len(part)], name)
+            try:
+                dequantise_into(buffer[: len(part)], tensor.ggml_type, part)
+            except UnsupportedError as error:
+                raise UnsupportedError(
+                    error.message, path=self.path, where=name, remedy=error.remedy
+                ) from None
+        return values
 
     def close(self) -> None:
         """Let go of the file; metadata and index stay."""
@@ -136,28 +151,23 @@ class GgufFile:
             )
         return tensor
 
-    def _read(self, offset: int, target: memoryview, name: str) -> None:
-        """Fill `target` with the bytes from `offset` on. The identity is checked afterwards, so that no change slips by."""
+    def _read(self, offset: int, target: np.ndarray[Any, np.dtype[np.uint8]], name: str) -> None:
+        """Fill `target` with the bytes from `offset` on."""
+        rest = target.reshape(-1).data
         with self._lock:
             try:
                 self._file.seek(offset)
-                done = 0
-                while done < len(target):
-                    count = self._file.readinto(target[done:])
-                    if not count:
-                        break
-                    done += count
-                same = (
-                    FileIdentity.of(os.fstat(self._file.fileno()))
-                    == FileIdentity.of(os.stat(self.path))
-                    == self._identity
-                )
-            except (OSError, ValueError) as error:  # ValueError: the file was closed
-                raise self._gone(name, str(error)) from None
-        if done < len(target) or not same:
-            raise self._gone(name, "it was replaced, moved or changed")
+                while rest and (count := self._file.readinto(rest)):
+                    rest = rest[count:]
+                # Compared after the reading, so that a change during it is seen as well.
+                same = self._identity == FileIdentity.of(os.fstat(self._file.fileno()))
+                same = same and self._identity == FileIdentity.of(os.stat(self.path))
+            except (OSError, ValueError) as error:  # ValueError: it was closed
+                raise self._changed(name, str(error)) from None
+        if rest or not same:
+            raise self._changed(name, "it was replaced, moved or written to")
 
-    def _gone(self, name: str, reason: str) -> FormatError:
+    def _changed(self, name: str, reason: str) -> FormatError:
         return FormatError(
             f"the file is no longer what it was when it was opened: {reason}",
             path=self.path,

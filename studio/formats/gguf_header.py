@@ -187,7 +187,7 @@ def _read_tensor(cursor: Cursor) -> GgufTensor:
         )
     if shape[-1] % kind.block_size:
         raise cursor.error(
-            f"rows of {shape[-1]} values are no multiple of the {kind.block_size} values in a {kind.name} block"
+            f"its rows of {shape[-1]} values are no whole number of {kind.name} blocks of {kind.block_size}"
         )
     nbytes = math.prod(shape[:-1]) * kind.row_bytes(shape[-1])
     if nbytes > len(cursor.data):

@@ -109,7 +109,7 @@ class Cursor:
         """Read an array of numbers into memory of its own."""
         dtype = NUMBER_DTYPES[kind]
         self.require(count * dtype.itemsize, f"an array of {count} values")
-        # A copy: an array that looked into a mapped file would die with it when another program cuts the file.
+        # A copy: were it a view, a program that cuts the mapped file would kill this one at the next look.
         values = np.frombuffer(self.data, _storage(dtype), count, self.position).copy()
         self.position += values.nbytes
         return self._checked(values, dtype)
@@ -125,11 +125,12 @@ class Cursor:
             raise self.error(f"{what} is not valid UTF-8") from None
 
     def texts(self, count: int) -> list[str]:
-        """Read an array of texts. A vocabulary has 10^5 of them: this loop decides how long opening a file takes."""
+        """Read an array of texts. A vocabulary has 10^5: this loop decides how long opening a file takes."""
         self.require(count * _UINT64.size, f"an array of {count} texts")
         self._count_items(count)
         data, position, end = self.data, self.position, self.end
-        read_length, values = _UINT64.unpack_from, []
+        read_length = _UINT64.unpack_from
+        values: list[str] = []
         append = values.append
         for index in range(count):
             start = position + 8
@@ -190,5 +191,5 @@ class Cursor:
 
 
 def _storage(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return how values lie in the file: a byte other than 0 and 1 is no truth value, so look at it as a number."""
+    """Return how values lie in the file: truth values as bytes, which may be wrong ones."""
     return np.dtype("u1") if dtype.kind == "b" else dtype

@@ -1,29 +1,29 @@
-"""Writes GGUF files through the `gguf` package: atomic, streamed tensor by tensor, and verified by re-reading."""
+"""Writes GGUF files through the `gguf` package: atomic, one tensor at a time, and verified by re-reading."""
 
 from __future__ import annotations
 
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+from gguf import GGUFValueType, GGUFWriter
 
-from studio.contracts import MetadataValue, Progress
+from studio.contracts import Progress
 from studio.errors import FormatError, SaveError
-from studio.formats.atomic import replacing
-from studio.formats.gguf_header import MAX_NAME_BYTES, read_header
-from studio.formats.gguf_values import NUMBER_DTYPES, ValueType
+from studio.formats.atomic import flush_to_disk, replacing
+from studio.formats.gguf_header import MAX_DIMENSIONS, MAX_NAME_BYTES, GgufTensor, read_header
+from studio.formats.gguf_packing import MetadataToWrite, PackedValue, pack_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from studio.contracts import Work
 
 FloatType: TypeAlias = Literal["F32", "F16"]
 """The types that tensors can be written in."""
 
-MetadataToWrite: TypeAlias = "MetadataValue | np.generic"
-"""A value to write: see `write_gguf`."""
+FLOAT_DTYPES: dict[FloatType, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 
 
 def write_gguf(
@@ -41,8 +41,7 @@ def write_gguf(
     path
         The target.
     metadata
-        All keys in order, ``general.architecture`` among them. Plain Python values are written as BOOL, UINT32,
-        FLOAT32, STRING and array of STRING. Any other type is said by NumPy: ``np.uint64(1)``, or an array.
+        All keys in order, ``general.architecture`` among them; value types as `pack_metadata` tells.
     tensors
         Arrays of floating numbers by name, in NumPy shapes.
     tensor_type
@@ -53,8 +52,8 @@ def write_gguf(
     Raises
     ------
     SaveError
-        A value cannot be stored, a weight is not finite or overflows float16, or the disk refuses. What stood at
-        the target is unchanged.
+        A value cannot be stored, a weight is not finite or overflows the type, or the disk refuses. What
+        stood at the target is unchanged.
     """
     for _ in write_gguf_in_steps(path, metadata, tensors, tensor_type=tensor_type, protected=protected):
         pass
@@ -68,6 +67,111 @@ def write_gguf_in_steps(
     tensor_type: FloatType = "F32",
     protected: Iterable[Path] = (),
 ) -> Work:
-    """Do what `write_gguf` does as work that yields after each tensor. Closing it leaves the target as it was."""
-    raise NotImplementedError
-    yield Progress(0, 0)
+    """Do what `write_gguf` does, yielding at each tensor. Closing it early leaves the target as it was."""
+    packed = pack_metadata(metadata, path)
+    dtype = FLOAT_DTYPES[tensor_type]
+    total = 3 * len(tensors)
+    for done, (name, values) in enumerate(tensors.items()):
+        yield Progress(done, total, f"Checking {name}")
+        _check_tensor(path, name, values, tensor_type)
+    with replacing(path, protected) as temporary:
+        checksums: dict[str, int] = {}
+        writer = _write_header(temporary, packed, tensors, dtype)
+        try:
+            assert writer.fout is not None  # noqa: S101 - for the type checker
+            file = writer.fout[0]
+            writer.write_padding(file, file.tell())
+            for done, (name, values) in enumerate(tensors.items(), start=len(tensors)):
+                yield Progress(done, total, f"Writing {name}")
+                data = np.ascontiguousarray(values, dtype)
+                checksums[name] = zlib.crc32(data.data)
+                file.write(data.data)
+                writer.write_padding(file, data.nbytes)
+        finally:
+            writer.close()
+        flush_to_disk(temporary)
+        index = _verify_header(path, temporary, packed, tensors, tensor_type)
+        with open(temporary, "rb") as written:
+            for done, (name, tensor) in enumerate(index.items(), start=2 * len(tensors)):
+                yield Progress(done, total, f"Verifying {name}")
+                written.seek(tensor.offset)
+                if zlib.crc32(written.read(tensor.info.nbytes)) != checksums[name]:
+                    raise _not_as_written(path, name)
+    yield Progress(total, total, "Written")
+
+
+def _write_header(
+    temporary: Path,
+    metadata: Mapping[str, PackedValue],
+    tensors: Mapping[str, np.ndarray[Any, Any]],
+    dtype: np.dtype[Any],
+) -> GGUFWriter:
+    """Write everything before the tensors, and return the writer with its file still open."""
+    writer = GGUFWriter(None, str(metadata["general.architecture"].value))
+    for key, packed in metadata.items():
+        if key == "general.alignment":
+            writer.add_custom_alignment(packed.value)
+        elif key != "general.architecture":  # the writer has put it first by itself
+            item_type = None if packed.item_type is None else GGUFValueType(packed.item_type)
+            writer.add_key_value(key, packed.value, GGUFValueType(packed.type), item_type)
+    for name, values in tensors.items():
+        writer.add_tensor_info(name, values.shape, dtype, values.size * dtype.itemsize)
+    try:
+        writer.write_header_to_file(temporary)
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+    except BaseException:
+        writer.close()
+        raise
+    return writer
+
+
+def _check_tensor(path: Path, name: str, values: np.ndarray[Any, Any], tensor_type: FloatType) -> None:
+    problem, remedy = "", "Shorten the name"
+    if not 0 < len(name.encode()) <= MAX_NAME_BYTES:
+        problem = f"the name does not have 1 to {MAX_NAME_BYTES} bytes"
+    elif values.dtype.kind != "f" or not 1 <= values.ndim <= MAX_DIMENSIONS or not values.size:
+        problem, remedy = f"{values.dtype} values of shape {values.shape} cannot be stored", "Leave it out"
+    elif missing := int(np.count_nonzero(~np.isfinite(values))):
+        problem, remedy = f"{missing:,} of {values.size:,} values are not finite", "Leave this adapter out"
+    else:
+        with np.errstate(over="ignore"):
+            stored = values.astype(FLOAT_DTYPES[tensor_type], copy=False)
+        if lost := int(np.count_nonzero(~np.isfinite(stored))):
+            problem = f"{lost:,} of {values.size:,} values are too large for {tensor_type}"
+            remedy = "Save as F32" if tensor_type == "F16" else "Lower the scale"
+    if problem:
+        raise SaveError(problem, path=path, where=name, remedy=remedy)
+
+
+def _verify_header(
+    path: Path,
+    temporary: Path,
+    metadata: Mapping[str, PackedValue],
+    tensors: Mapping[str, np.ndarray[Any, Any]],
+    tensor_type: FloatType,
+) -> dict[str, GgufTensor]:
+    """Read back what was written, compare all but the tensors' bytes, and return the tensor index."""
+    try:
+        header = read_header(temporary)
+    except FormatError as error:
+        raise _not_as_written(path, error.where, f": {error.message}") from error
+    for key, packed in metadata.items():
+        if key not in header.metadata or not packed.equals(header.metadata[key]):
+            raise _not_as_written(path, key)
+    if header.metadata.keys() != metadata.keys() or list(header.tensors) != list(tensors):
+        raise _not_as_written(path)
+    for name, values in tensors.items():
+        info = header.tensors[name].info
+        if info.shape != values.shape or info.type_name != tensor_type:
+            raise _not_as_written(path, name)
+    return header.tensors
+
+
+def _not_as_written(path: Path, where: str | None = None, detail: str = "") -> SaveError:
+    return SaveError(
+        f"what was written reads back differently{detail}",
+        path=path,
+        where=where,
+        remedy="Save again, to another disk if it happens twice",
+    )
