@@ -1,0 +1,1 @@
+"""What stands between the session and the views; each controller minds one matter."""

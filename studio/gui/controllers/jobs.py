@@ -1,0 +1,122 @@
+"""Runs jobs for the desk: shows them in the jobs panel and brings their outcome back to the GUI thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QObject, Signal
+
+from studio.gui.jobs_panel import JobStatus
+from studio.jobs.runner import JobRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from studio.contracts import Work
+    from studio.gui import jobs_panel
+    from studio.gui.bridge import Bridge
+    from studio.gui.notices import Notices
+    from studio.jobs.job import Job, JobState
+
+_STATES: dict[JobState, jobs_panel.JobState] = {
+    "queued": "waiting",
+    "running": "running",
+    "done": "done",
+    "failed": "failed",
+    "cancelled": "cancelled",
+}
+
+
+class JobsController(QObject):
+    """Starts work, and calls back with its result in the GUI thread."""
+
+    idle = Signal()
+    """Emitted when the last job ended."""
+
+    def __init__(
+        self, panel: jobs_panel.JobsPanel, bridge: Bridge, notices: Notices, parent: QObject
+    ) -> None:
+        super().__init__(parent)
+        self._panel = panel
+        self._notices = notices
+        self._runner = JobRunner()
+        self._count = 0
+        self._keys: dict[Job, str] = {}
+        self._then: dict[Job, Callable[[Any], object]] = {}
+        self._asides: set[Job] = set()
+        self._failed: dict[str, Job] = {}
+        bridge.newest(self._runner.changed, self._show, key=lambda job: job)
+        panel.cancel_requested.connect(self._cancel)
+        panel.report_requested.connect(self._report)
+
+    def run(self, title: str, work: Work, then: Callable[[Any], object], *, aside: bool = False) -> Job:
+        """Submit work; `then` is called with its result. A failure is shown and logged.
+
+        Parameters
+        ----------
+        title
+            What the jobs panel calls it.
+        work
+            The generator to run on a worker thread.
+        then
+            Called in the GUI thread, only if the work ended well.
+        aside
+            Nobody asked for it, such as norms for the heatmap: closing the desk does not ask about it.
+        """
+        job = self._runner.submit(title, work)
+        self._then[job] = then
+        self._key(job)
+        if aside:
+            self._asides.add(job)
+        return job
+
+    @property
+    def wanted(self) -> list[Job]:
+        """Jobs under way that the user asked for."""
+        return [job for job in self._runner.jobs if job not in self._asides]
+
+    @property
+    def busy(self) -> bool:
+        """Whether any job is under way or its outcome not yet delivered."""
+        return bool(self._then)
+
+    def close(self) -> bool:
+        """Cancel all jobs and wait for their threads; say whether they ended in time."""
+        self._then.clear()
+        return self._runner.join()
+
+    def _show(self, job: Job) -> None:
+        """Bring a job's line up to date, and deliver its outcome once it has one."""
+        key = self._key(job)
+        progress = job.progress
+        share = progress.done / progress.total if progress.total > 0 else None
+        message = str(job.error) if job.error is not None else progress.message
+        self._panel.set_job(JobStatus(key, job.title, _STATES[job.state], share, job.eta_seconds, message))
+        if job.state not in ("done", "failed", "cancelled"):
+            return
+        self._keys.pop(job, None)
+        self._asides.discard(job)
+        then = self._then.pop(job, None)
+        if job.state == "failed" and job.error is not None:
+            self._failed[key] = job
+            self._notices.error(job.title, job.error)
+        elif job.state == "done" and then is not None:
+            then(job.result)
+        if not self._then:
+            self.idle.emit()
+
+    def _key(self, job: Job) -> str:
+        if job not in self._keys:
+            self._count += 1
+            self._keys[job] = str(self._count)
+        return self._keys[job]
+
+    def _cancel(self, key: str) -> None:
+        for job, known in list(self._keys.items()):
+            if known == key:
+                job.cancel()
+
+    def _report(self, key: str) -> None:
+        job = self._failed.get(key)
+        if job is not None and job.error is not None:
+            self._notices.report(job.title, job.error)

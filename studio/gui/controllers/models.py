@@ -1,0 +1,161 @@
+"""Opening bases and adapters: every file is read in a job, and nothing changes when that fails."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QObject, Signal
+from PySide6.QtWidgets import QFileDialog
+
+from studio.gui.recognise import Kind, recognise
+from studio.jobs.opening import load_adapter, open_base
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from studio.contracts import BaseModel, Plugins
+    from studio.gui.controllers.jobs import JobsController
+    from studio.gui.main_window import MainWindow
+    from studio.gui.notices import Notices
+    from studio.jobs.job import Job
+    from studio.lora.report import AdapterReport
+    from studio.session.opened import LoadedAdapter, OpenedBase
+    from studio.session.session import Session
+
+log = logging.getLogger(__name__)
+
+
+class ModelsController(QObject):
+    """Opens bases and adds adapters, chosen in a dialog or dropped on the window."""
+
+    opened = Signal(Path)
+    """(path): a base or an adapter was opened."""
+    session_dropped = Signal(Path)
+    """(path): what was dropped is a session file."""
+
+    def __init__(
+        self,
+        session: Session,
+        jobs: JobsController,
+        plugins: Plugins,
+        window: MainWindow,
+        notices: Notices,
+        parent: QObject,
+    ) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._jobs = jobs
+        self._plugins = plugins
+        self._window = window
+        self._notices = notices
+        self._opening: Job | None = None
+        window.commands.open_base.triggered.connect(self._choose_base)
+        window.commands.add_adapter.triggered.connect(self._choose_adapters)
+        window.commands.add_adapter_folder.triggered.connect(self._choose_adapter_folder)
+        window.stack.add_requested.connect(self._choose_adapters)
+        window.stack.paths_dropped.connect(self.open_paths)
+        window.paths_dropped.connect(self.open_paths)
+        session.base_changed.connect(self._show_base)
+        self._show_base()
+
+    def open_base(self, location: str | Path) -> None:
+        """Open a base in place of the present one; the adapters on the stack are read again for it."""
+        if self._opening is not None:
+            self._opening.cancel()  # the later choice counts
+        sources = list(self._session.locations.values())
+        self._opening = self._jobs.run(
+            f"Open {Path(location).name}", open_base(location, self._plugins, sources), self._take_base
+        )
+
+    def add_adapter(self, location: str | Path) -> None:
+        """Read an adapter for the base and put it on the stack."""
+        base = self._session.base
+        self._jobs.run(
+            f"Add {Path(location).name}",
+            load_adapter(location, base, self._plugins),
+            lambda loaded: self._take_adapter(loaded, base),
+        )
+
+    def open_paths(self, paths: Sequence[Path]) -> None:
+        """Open files and folders by what they contain."""
+        self._jobs.run("Recognise files", recognise(paths, self._plugins), self._take_paths, aside=True)
+
+    def _take_base(self, opened: OpenedBase) -> None:
+        self._opening = None
+        self._session.set_base(opened)
+        self._notices.info(f"Opened {opened.base.name}")
+        for loaded in opened.adapters:
+            log_report(loaded.report)
+        for failure in opened.failures:
+            self._notices.error("An adapter does not fit this base", failure)
+        if opened.tokenizer_error is not None:
+            self._notices.error("This base takes no text", opened.tokenizer_error)
+        self.opened.emit(opened.base.path)
+
+    def _take_adapter(self, loaded: LoadedAdapter, base: BaseModel | None) -> None:
+        if base is not self._session.base:  # another base came first: read it for that one
+            self.add_adapter(loaded.location)
+            return
+        self._session.add_adapter(loaded)
+        log_report(loaded.report)
+        report = loaded.report
+        if report.unmatched:
+            self._notices.warn(f"{report.name}: only {report.matched} of {report.modules} modules matched")
+        else:
+            self._notices.info(f"Added {report.name}: {report.matched} of {report.modules} modules matched")
+        self.opened.emit(Path(loaded.location))
+
+    def _take_paths(self, kinds: Sequence[tuple[Path, Kind]]) -> None:
+        for path, kind in kinds:
+            if kind == "base":
+                self.open_base(path)
+            elif kind == "session":
+                self.session_dropped.emit(path)
+            elif kind == "adapter" or path.is_dir():
+                self.add_adapter(path)  # a folder of another kind is told so by the loaders
+            else:
+                self._notices.warn(f"{path.name} is neither a base, an adapter, nor a session")
+
+    def _choose_base(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self._window, "Open base model", "", "Models (*.gguf);;All files (*)"
+        )
+        if path:
+            self.open_base(Path(path))
+
+    def _choose_adapters(self) -> None:
+        kinds = "Adapters (*.gguf *.safetensors);;All files (*)"
+        paths, _ = QFileDialog.getOpenFileNames(self._window, "Add adapters", "", kinds)
+        for path in paths:
+            self.add_adapter(Path(path))
+
+    def _choose_adapter_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self._window, "Add an adapter folder (PEFT)")
+        if path:
+            self.add_adapter(Path(path))
+
+    def _show_base(self) -> None:
+        base = self._session.base
+        for action in (self._window.commands.add_adapter, self._window.commands.add_adapter_folder):
+            action.setEnabled(base is not None)
+        self._window.set_base(base_line(base))
+
+
+def base_line(base: BaseModel | None) -> str:
+    """Describe a base in one line, such as ``SmolLM2-135M · llama · Q4_1 · 98 MB``."""
+    if base is None:
+        return "No base open"
+    size = base.file_size / 1e6
+    text = f"{size:.0f} MB" if size < 1000 else f"{size / 1000:.1f} GB"
+    return " · ".join((base.name, base.architecture, base.file_type, text))
+
+
+def log_report(report: AdapterReport) -> None:
+    """Write all that is known of how an adapter fits to the log."""
+    log.info("%s (%s): %s of %s modules matched", report.name, report.format, report.matched, report.modules)
+    for name in report.unmatched:
+        log.warning("%s: %s does not act on this base", report.name, name)
+    for note in report.notes:
+        log.info("%s: %s", report.name, note)

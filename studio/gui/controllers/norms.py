@@ -1,0 +1,156 @@
+"""The heatmap: weight norms of the blend straight from the stack, with no forward pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from PySide6.QtCore import QObject, Signal
+
+from studio.contracts import Progress
+from studio.lora.analysis import BlendNorms, base_norms
+from studio.lora.report import adaptable_modules
+from studio.lora.targets import layer_of, target_of, targets_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    from studio.contracts import BaseModel, DeltaAdapter
+    from studio.gui.controllers.jobs import JobsController
+    from studio.gui.heatmap_view import HeatmapView
+    from studio.lora.analysis import Norms
+    from studio.session.session import Session
+
+    Members: TypeAlias = tuple[tuple[str, int], ...]
+
+NORM, RELATIVE, ADAPTER = "norm", "relative", "adapter:"
+"""The modes of the heatmap; an adapter's mode is the prefix and its key."""
+
+
+def _blend_norms(
+    adapters: Mapping[str, DeltaAdapter], modules: tuple[str, ...]
+) -> Generator[Progress, None, BlendNorms]:
+    yield Progress(0, 1, f"{len(adapters)} adapters, {len(modules)} modules")
+    return BlendNorms.of(adapters, modules)
+
+
+class NormsController(QObject):
+    """Keeps the heatmap true to the stack. What costs time is computed in jobs, when the members change."""
+
+    changed = Signal()
+    """Emitted when norms of other members, or of another base, are there."""
+
+    def __init__(self, session: Session, jobs: JobsController, view: HeatmapView, parent: QObject) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._jobs = jobs
+        self._view = view
+        self._mode = NORM
+        self._modules: tuple[str, ...] = ()
+        self._rows = self._columns = np.zeros(0, dtype=np.intp)
+        self._shape = (0, 0)
+        self._members: Members = ()
+        self._norms: BlendNorms | None = None
+        self._base: BaseModel | None = None
+        self._base_norms: Norms | None = None
+        session.base_changed.connect(self._take_base)
+        session.stack.changed.connect(self._take_stack)
+        view.mode_changed.connect(self._choose)
+
+    def strength(self, key: str) -> float | None:
+        """Return ||dW|| / ||W|| of an adapter at scale 1 over what it acts on, or None while not known."""
+        if self._norms is None or self._base_norms is None or key not in self._norms.keys:
+            return None
+        own = self._norms.own_norms()[:, self._norms.keys.index(key)]
+        whole = float(np.linalg.norm(self._base_norms[own > 0]))
+        return float(np.linalg.norm(own)) / whole if whole else None
+
+    def _take_base(self) -> None:
+        """Lay the grid out for another base and weigh its weights, once."""
+        base = self._session.base
+        if base is self._base:
+            return
+        self._base, self._base_norms, self._norms, self._members = base, None, None, ()
+        modules = tuple(adaptable_modules(base)) if base else ()
+        self._modules = tuple(module for module in modules if layer_of(module) is not None)
+        targets = targets_of(self._modules)
+        layers = [layer_of(module) or 0 for module in self._modules]
+        self._rows = np.array([targets.index(target_of(module)) for module in self._modules], dtype=np.intp)
+        self._columns = np.array(layers, dtype=np.intp)
+        self._shape = (len(targets), max(layers, default=-1) + 1)
+        self._view.set_grid(targets, self._shape[1])
+        if base is not None:
+            self._jobs.run(
+                f"Weigh {base.name}",
+                base_norms(base, self._modules),
+                lambda norms: self._take_base_norms(base, norms),
+                aside=True,
+            )
+        self._take_stack()
+
+    def _take_base_norms(self, base: BaseModel, norms: Norms) -> None:
+        if base is self._base:
+            self._base_norms = norms
+            self._paint()
+            self.changed.emit()
+
+    def _take_stack(self) -> None:
+        """Repaint after any change of the stack; only new members cost a job."""
+        adapters = self._session.stack.by_key
+        members = tuple((key, adapter.version) for key, adapter in adapters.items())
+        if members != self._members:
+            self._members, self._norms = members, None
+            self._offer_modes()
+            if adapters and self._modules:
+                self._jobs.run(
+                    "Measure the adapters",
+                    _blend_norms(adapters, self._modules),
+                    lambda norms: self._take_norms(members, norms),
+                    aside=True,
+                )
+        self._paint()
+
+    def _take_norms(self, members: Members, norms: BlendNorms) -> None:
+        if members == self._members:
+            self._norms = norms
+            self._paint()
+            self.changed.emit()
+
+    def _offer_modes(self) -> None:
+        keys = [key for key, _ in self._members]
+        modes = [
+            (NORM, "Blend ‖ΔW‖"),
+            (RELATIVE, "Blend ‖ΔW‖ / ‖W‖"),
+            *((ADAPTER + key, key) for key in keys),
+        ]
+        if self._mode not in dict(modes):
+            self._mode = NORM
+        self._view.set_modes(modes, self._mode)
+
+    def _choose(self, mode: str) -> None:
+        self._mode = mode
+        self._paint()
+
+    def _paint(self) -> None:
+        """Scatter one value a module over the grid; cells without a module stay blank."""
+        if not self._modules:
+            return
+        norms, unit = self._values()
+        values = np.zeros(self._shape, dtype=np.float32)
+        values[self._rows, self._columns] = norms
+        absent = np.ones(self._shape, dtype=np.bool_)
+        absent[self._rows, self._columns] = False
+        self._view.set_values(values, absent=absent, unit=unit)
+
+    def _values(self) -> tuple[Norms, str]:
+        silent = np.zeros(len(self._modules))
+        if self._norms is None:
+            return silent, ""
+        if self._mode.startswith(ADAPTER):
+            key = self._mode.removeprefix(ADAPTER)
+            return self._norms.own_norms()[:, self._norms.keys.index(key)], ""
+        blend = self._session.stack.blend
+        norms = self._norms.blend_norms({channel.key: channel.scale for channel in blend.channels})
+        if self._mode == NORM:
+            return norms, ""
+        return (silent, "%") if self._base_norms is None else (100 * norms / self._base_norms, "%")
