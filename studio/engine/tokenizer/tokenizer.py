@@ -1,0 +1,218 @@
+"""The tokenizer of a model: text to token ids and back."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from studio.engine.tokenizer.stream import StreamDecoder
+from studio.engine.tokenizer.vocabulary import TokenType, Vocabulary
+from studio.errors import EngineError, UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from studio.engine.tokenizer.chat import ChatTemplate
+
+
+class Segmenter(Protocol):
+    """Cuts plain text into tokens: the part in which tokenizers differ."""
+
+    def segment(self, text: str) -> list[int]:
+        """Cut text into tokens."""
+
+    def to_bytes(self, token_text: str) -> bytes:
+        """Turn the text of a normal token, as the vocabulary writes it, into the bytes it stands for."""
+
+
+class Tokenizer:
+    """Text to token ids and back, as the model asks.
+
+    Parameters
+    ----------
+    vocabulary
+        The tokens.
+    segmenter
+        Cuts plain text into tokens.
+    add_bos, add_eos
+        Whether BOS comes first and EOS last.
+    space_prefix
+        Whether each stretch of plain text gets a space before it.
+    chat_template
+        How messages become a prompt, None where the model does not say.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        segmenter: Segmenter,
+        *,
+        add_bos: bool = False,
+        add_eos: bool = False,
+        space_prefix: bool = False,
+        chat_template: ChatTemplate | None = None,
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._segmenter = segmenter
+        self._before = [vocabulary.bos] if add_bos and vocabulary.bos is not None else []
+        self._after = [vocabulary.eos] if add_eos and vocabulary.eos is not None else []
+        self._space_prefix = space_prefix
+        self._chat_template = chat_template
+        self._user_defined = frozenset(vocabulary.of_type(TokenType.USER_DEFINED))
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are."""
+        return len(self._vocabulary)
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The tokens that end a generation."""
+        return self._vocabulary.ends
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """The control tokens and the unknown token: they steer the model and are no text."""
+        return frozenset(self._vocabulary.of_type(TokenType.CONTROL, TokenType.UNKNOWN))
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model says how messages become a prompt."""
+        return self._chat_template is not None
+
+    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """Turn text into token ids.
+
+        Parameters
+        ----------
+        text
+            Any text; lone surrogates become U+FFFD.
+        add_special
+            Put BOS first and EOS last where the model asks for it.
+        parse_special
+            Read control tokens such as ``<|im_end|>`` as tokens. User-defined tokens match either way.
+        """
+        tokens: list[int] = []
+        for fragment in self._partition(_well_formed(text), parse_special):
+            if isinstance(fragment, int):
+                tokens.append(fragment)
+            else:
+                tokens += self._segmenter.segment(" " + fragment if self._space_prefix else fragment)
+        return [*self._before, *tokens, *self._after] if add_special else tokens
+
+    def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
+        """Turn token ids into text.
+
+        Parameters
+        ----------
+        ids
+            The tokens. Bytes that are not UTF-8 become U+FFFD.
+        skip_special
+            Leave control tokens out.
+        """
+        stream = self.stream(skip_special=skip_special)
+        return "".join([stream.feed(token) for token in ids]) + stream.finish()
+
+    def piece(self, token: int) -> str:
+        r"""Return the text of one token to show; bytes that are no character by themselves read ``\xe2``."""
+        return self._bytes_of(token).decode(errors="backslashreplace")
+
+    def stream(self, after: Iterable[int] = (), *, skip_special: bool = False) -> StreamDecoder:
+        """Start to decode tokens one by one.
+
+        Parameters
+        ----------
+        after
+            The tokens that come before, whose text is out already: a generation continues its prompt.
+        skip_special
+            Leave control tokens out.
+        """
+        stream = StreamDecoder(
+            self._bytes_of,
+            self._stands_apart,
+            strip_space=self._space_prefix,
+            skip=self.special_ids if skip_special else frozenset(),
+        )
+        for token in after:
+            stream.feed(token)
+        stream.finish()
+        return stream
+
+    def render_chat(
+        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True
+    ) -> str:
+        """Write messages as the model's chat template wants them.
+
+        Parameters
+        ----------
+        messages
+            Each has a ``role`` (system, user, assistant) and its ``content``.
+        add_generation_prompt
+            End with the opening of the assistant's next message.
+
+        Raises
+        ------
+        UnsupportedError
+            The model has no chat template, or its template refuses these messages.
+        FormatError
+            The template is faulty, or ran past its limits.
+        """
+        if self._chat_template is None:
+            raise UnsupportedError("the model has no chat template", remedy="Use a plain prompt")
+        return self._chat_template.render(messages, add_generation_prompt=add_generation_prompt)
+
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True
+    ) -> list[int]:
+        """Turn messages into token ids, with one BOS where the model asks for it, by its template or not."""
+        text = self.render_chat(messages, add_generation_prompt=add_generation_prompt)
+        tokens = self.encode(text, add_special=False)
+        return tokens if tokens[:1] == self._before else [*self._before, *tokens]
+
+    @cached_property
+    def _matched_in_text(self) -> list[int]:
+        """Tokens that are found in text as they are, the longest first."""
+        texts = self._vocabulary.texts
+        matched = [*self.special_ids, *self._user_defined]
+        return sorted(
+            (token for token in matched if texts[token]),
+            key=lambda token: (-len(texts[token].encode()), token),
+        )
+
+    def _partition(self, text: str, parse_special: bool) -> list[str | int]:
+        """Cut text at the tokens that are found in it as they are."""
+        fragments: list[str | int] = [text] if text else []
+        for token in self._matched_in_text:
+            its_text = self._vocabulary.texts[token]
+            if its_text in text and (parse_special or token in self._user_defined):
+                fragments = [part for fragment in fragments for part in _cut(fragment, its_text, token)]
+        return fragments
+
+    def _bytes_of(self, token: int) -> bytes:
+        if not 0 <= token < len(self._vocabulary):
+            raise EngineError(f"there is no token {token}: the vocabulary has {len(self._vocabulary)}")
+        text = self._vocabulary.texts[token]
+        its_type = self._vocabulary.type_of(token)
+        if its_type is TokenType.BYTE:
+            return bytes([self._vocabulary.byte_of(token)])
+        if self._stands_apart(token):
+            return text.encode()
+        return self._segmenter.to_bytes(text)
+
+    def _stands_apart(self, token: int) -> bool:
+        return token in self.special_ids or token in self._user_defined
+
+
+def _cut(fragment: str | int, text: str, token: int) -> list[str | int]:
+    """Put `token` wherever its text stands in a fragment of text."""
+    if isinstance(fragment, int):
+        return [fragment]
+    parts: list[str | int] = []
+    for stretch in fragment.split(text):
+        parts += [stretch, token] if stretch else [token]
+    return parts[:-1]
+
+
+def _well_formed(text: str) -> str:
+    """Replace lone surrogates, which UTF-8 cannot express, by U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
