@@ -92,7 +92,7 @@ class CloseButton(QAbstractButton):
 
 
 class NumberBox(QDoubleSpinBox):
-    """An exact number to type: at least two decimals shown, up to four kept, changed once a whole entry is done."""
+    """An exact number to type: two to four decimals, changed once the entry is done."""
 
     def __init__(
         self, name: str, low: float, high: float, step: float, parent: QWidget | None = None

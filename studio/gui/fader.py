@@ -46,8 +46,8 @@ _STEP_KEYS = {
 class Fader(QSlider):
     """A horizontal fader from -4 to 4 whose distance from the middle grows with the root of the scale.
 
-    So 0, ±1 and ±4 stand at the middle, half way and the ends. Drag moves it, with Ctrl ten times finer; arrow keys
-    step by 0.01, page keys by 0.1; a double-click sets 1.
+    So 0, ±1 and ±4 stand at the middle, half way and the ends. Drag moves it, with Ctrl ten times finer;
+    arrow keys step by 0.01, page keys by 0.1; a double-click sets 1.
     """
 
     moved = Signal(float)

@@ -1,4 +1,4 @@
-"""The desk's widget style: Fusion with its bevels and gradients replaced by flat shapes in palette colours."""
+"""The desk's widget style: Fusion with its bevels and gradients replaced by flat shapes."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class StudioStyle(QProxyStyle):
         widget: QWidget | None = None,
     ) -> QRect:
         """Give a scroll bar its whole length: it has no arrow buttons."""
-        rect = super().subControlRect(control, option, part, widget)
+        rect = super().subControlRect(control, option, part, widget)  # type: ignore[arg-type]
         if control != _Complex.CC_ScrollBar or not isinstance(option, QStyleOptionSlider):
             return rect
         whole: QRect = option.rect
