@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from studio.contracts import FloatArray, LowRankFactors
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from studio.contracts import FloatArray, LowRankFactors
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class PackedFactors:
 
     def rank_scales(self, channel_scales: FloatArray) -> FloatArray:
         """Turn one scale a channel ``[N]`` into one a rank ``[R]``: all that a moved slider changes."""
-        return self.scaling * channel_scales[self.channel]
+        scales: FloatArray = self.scaling * channel_scales[self.channel]
+        return scales
 
 
 def pack_factors(channels: Sequence[LowRankFactors | None]) -> PackedFactors | None:
@@ -47,8 +50,12 @@ def pack_factors(channels: Sequence[LowRankFactors | None]) -> PackedFactors | N
         return None
     ranks = [factors.a.shape[0] for _, factors in present]
     return PackedFactors(
-        a=np.ascontiguousarray(np.concatenate([factors.a for _, factors in present], axis=0), dtype=np.float32),
-        b=np.ascontiguousarray(np.concatenate([factors.b for _, factors in present], axis=1), dtype=np.float32),
+        a=np.ascontiguousarray(
+            np.concatenate([factors.a for _, factors in present], axis=0), dtype=np.float32
+        ),
+        b=np.ascontiguousarray(
+            np.concatenate([factors.b for _, factors in present], axis=1), dtype=np.float32
+        ),
         scaling=np.repeat([factors.scaling for _, factors in present], ranks).astype(np.float32),
         channel=np.repeat([index for index, _ in present], ranks).astype(np.intp),
     )

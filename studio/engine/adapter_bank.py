@@ -1,0 +1,260 @@
+"""All attached adapters, packed for the device: one pair of products a module, however many there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from studio.contracts import BlendState, DeltaAdapter, FloatArray, LowRankAdapter
+from studio.engine.low_rank import pack_factors
+from studio.engine.model import EMBEDDING, LinearGroup
+from studio.errors import EngineError, MismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from studio.engine.backend import Array, Backend
+    from studio.engine.weights import Weights
+
+Signature = tuple[tuple[str, int, int], ...]
+"""Key, version and identity of every packed adapter: the pack is stale when this changes, and only then."""
+
+
+@dataclass(frozen=True)
+class PackedMember:
+    """The B factors of one weight of a group.
+
+    Attributes
+    ----------
+    index
+        Which weight of the group it is.
+    b
+        float32 ``[out, R_m]``, the adapters' side by side.
+    ranks
+        Which of the group's R ranks are its R_m.
+    number
+        Its place among all members of the bank.
+    """
+
+    index: int
+    b: Array
+    ranks: slice
+    number: int
+
+
+@dataclass(frozen=True)
+class PackedGroup:
+    """The factors of one group of weights.
+
+    Attributes
+    ----------
+    a
+        float32 ``[R, in]``: the A factors of all its weights and all adapters, since they share the input.
+    ranks
+        Which of the bank's ranks are its R.
+    members
+        The weights of the group that any adapter acts on.
+    """
+
+    a: Array
+    ranks: slice
+    members: tuple[PackedMember, ...]
+
+
+class AdapterBank:
+    """The packed adapters of a base.
+
+    Parameters
+    ----------
+    adapters
+        By key.
+    weights
+        The base's, which say what is multiplied together; modules that it lacks are passed over.
+    backend
+        Where to pack them.
+    """
+
+    def __init__(
+        self,
+        adapters: Mapping[str, DeltaAdapter],
+        weights: Weights,
+        backend: Backend,
+    ) -> None:
+        self.adapters = dict(adapters)
+        self.backend = backend
+        self.signature = signature_of(adapters)
+        self.packed: dict[LinearGroup, PackedGroup] = {}
+        self.opaque: dict[str, list[tuple[int, DeltaAdapter]]] = {}
+        scalings: list[FloatArray] = []
+        channels: list[np.ndarray[Any, np.dtype[np.intp]]] = []
+        starts: list[int] = []
+        total = 0
+        shapes = weights.module_shapes()
+        for channel, adapter in enumerate(self.adapters.values()):
+            _check_shapes(adapter, shapes)
+            if not isinstance(adapter, LowRankAdapter):
+                for module in adapter.modules:
+                    self.opaque.setdefault(module, []).append((channel, adapter))
+        for group in (*weights.linears, (EMBEDDING,)):
+            begin, a, members = total, [], []
+            for index, module in enumerate(group):
+                factors = pack_factors([_factors(adapter, module) for adapter in self.adapters.values()])
+                if factors is None:
+                    continue
+                count = len(factors.scaling)
+                ranks = slice(total - begin, total - begin + count)
+                members.append(PackedMember(index, backend.to_device(factors.b), ranks, len(starts)))
+                a.append(factors.a)
+                scalings.append(factors.scaling)
+                channels.append(factors.channel)
+                starts.append(total)
+                total += count
+            if members:
+                joined = backend.to_device(np.concatenate(a, axis=0))
+                self.packed[group] = PackedGroup(joined, slice(begin, total), tuple(members))
+        self._scaling = np.concatenate([np.empty(0, np.float32), *scalings])  # [R of all groups]
+        self._channel = np.concatenate([np.empty(0, np.intp), *channels])
+        self._starts = np.array(starts, dtype=np.intp)
+
+    def bind(self, states: Sequence[BlendState]) -> BoundBlends | None:
+        """Set the scales of N blends: all that a moved slider costs. None where none hears any adapter.
+
+        Raises
+        ------
+        EngineError
+            For a key that is not attached, or an adapter that has changed since the blend was made.
+        """
+        keys = list(self.adapters)
+        scales = np.zeros((len(keys), len(states)), dtype=np.float32)
+        for column, state in enumerate(states):
+            for heard in state.channels:
+                if heard.key not in self.adapters:
+                    raise EngineError(
+                        "the blend names an adapter that is not attached",
+                        where=heard.key,
+                        remedy="Attach it first",
+                    )
+                if heard.version != self.adapters[heard.key].version:
+                    raise EngineError(
+                        "the adapter has changed since the blend was made",
+                        where=heard.key,
+                        remedy="Ask again",
+                    )
+                scales[keys.index(heard.key), column] = heard.scale
+        if not scales.any():
+            return None
+        by_rank = self._scaling[:, None] * scales[self._channel]  # [R, N]
+        audible = np.zeros(len(self._starts), dtype=bool)
+        if len(self._starts):
+            audible = np.logical_or.reduceat(by_rank.any(axis=1), self._starts)
+        return BoundBlends(self, scales, self.backend.to_device(by_rank[:, :, None]), audible)
+
+
+@dataclass(frozen=True)
+class BoundBlends:
+    """A bank with the scales of N blends.
+
+    Attributes
+    ----------
+    bank
+        The packed factors.
+    channel_scales
+        float32 ``[channels, N]`` on the host.
+    rank_scales
+        float32 ``[R of all groups, N, 1]`` on the device: the adapter's own scaling times its channel's.
+    audible
+        ``[members]``: whether any scale of the member is not 0.
+    """
+
+    bank: AdapterBank
+    channel_scales: FloatArray
+    rank_scales: Array
+    audible: np.ndarray[Any, np.dtype[np.bool_]]
+
+    def add(self, group: LinearGroup, inputs: Array, outputs: Sequence[Array]) -> None:
+        """Add sum_i s_i B_i A_i x to a group's outputs ``[out, N * T]``, in place; x is ``[in, N * T]``."""
+        packed = self.bank.packed.get(group)
+        if packed is not None:
+            members = [member for member in packed.members if self.audible[member.number]]
+            if members:
+                hidden = self._scaled(packed, packed.a @ inputs)  # [R, in] @ [in, N * T] -> [R, N * T]
+                for member in members:
+                    outputs[member.index][...] += member.b @ hidden[member.ranks]  # [out, R_m] @ [R_m, N * T]
+        if self.bank.opaque:
+            for module, output in zip(group, outputs, strict=True):
+                self._add_opaque(module, inputs, output)
+
+    def add_to_embedding(self, tokens: Array, embedded: Array) -> None:
+        """Add the delta of T tokens to their embedding ``[width, N * T]``, in place.
+
+        Tokens pick rows of W = ``[vocabulary, width]``, and so rows of B A: sum_i s_i A_i^T B_i[token].
+        """
+        packed = self.bank.packed.get((EMBEDDING,))
+        if packed is None or not self.audible[packed.members[0].number]:
+            return
+        blends = self.channel_scales.shape[1]
+        rows = packed.members[0].b[tokens]  # [T, R]
+        hidden = self._scaled(packed, self.bank.backend.xp.tile(rows.T, (1, blends)))  # [R, N * T]
+        embedded += packed.a.T @ hidden
+
+    def _scaled(self, packed: PackedGroup, hidden: Array) -> Array:
+        """Scale ``[R, N * T]`` by rank and blend."""
+        scales = self.rank_scales[packed.ranks]  # [R, N, 1]
+        return (hidden.reshape(scales.shape[0], scales.shape[1], -1) * scales).reshape(hidden.shape)
+
+    def _add_opaque(self, module: str, inputs: Array, output: Array) -> None:
+        """Ask the adapters that show no factors for their deltas, on the host and one position a row."""
+        backend = self.bank.backend
+        blends = self.channel_scales.shape[1]
+        for channel, adapter in self.bank.opaque.get(module, ()):
+            by_blend = inputs.reshape(inputs.shape[0], blends, -1)
+            outputs = output.reshape(output.shape[0], blends, -1)
+            for blend in range(blends):
+                scale = float(self.channel_scales[channel, blend])
+                if scale == 0:
+                    continue
+                rows = np.ascontiguousarray(backend.to_host(by_blend[:, blend]).T)  # [T, in]
+                delta = adapter.delta(module, rows)
+                if delta is None:
+                    continue
+                expected = (rows.shape[0], output.shape[0])
+                if np.shape(delta) != expected:
+                    raise MismatchError(
+                        f"{adapter.name!r} gave a delta of the shape {np.shape(delta)}, not {expected}",
+                        where=module,
+                    )
+                columns = np.ascontiguousarray(np.asarray(delta, dtype=np.float32).T)
+                outputs[:, blend] += scale * backend.to_device(columns)
+
+
+def signature_of(adapters: Mapping[str, DeltaAdapter]) -> Signature:
+    """Return what a bank of these adapters would have as its signature."""
+    return tuple((key, adapter.version, id(adapter)) for key, adapter in adapters.items())
+
+
+def _factors(adapter: DeltaAdapter, module: str) -> Any:
+    return adapter.factors.get(module) if isinstance(adapter, LowRankAdapter) else None
+
+
+def _check_shapes(adapter: DeltaAdapter, shapes: Mapping[str, tuple[int, int]]) -> None:
+    """Refuse factors that do not fit the base's weights; modules that the base lacks are passed over."""
+    if not isinstance(adapter, LowRankAdapter):
+        if EMBEDDING in adapter.modules:
+            raise MismatchError(
+                f"{adapter.name!r} acts on the embedding, which only low-rank factors can", where=EMBEDDING
+            )
+        return
+    for module, factors in adapter.factors.items():
+        if module not in shapes:
+            continue
+        out, inputs = shapes[module]
+        rank = factors.a.shape[0]
+        if factors.a.shape != (rank, inputs) or factors.b.shape != (out, rank):
+            raise MismatchError(
+                f"{adapter.name!r} has A {factors.a.shape} and B {factors.b.shape}, "
+                f"which do not fit a weight of (out, in) = ({out}, {inputs})",
+                where=module,
+                remedy="It was made for another base",
+            )

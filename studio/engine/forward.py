@@ -1,0 +1,83 @@
+"""One pass over new positions: hands a model its weights and adds the blends' deltas, unseen by the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from studio.errors import CancelledError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from studio.contracts import Cancelled
+    from studio.engine.adapter_bank import BoundBlends
+    from studio.engine.backend import Array, Backend, HostArray
+    from studio.engine.kv_cache import KvCache
+    from studio.engine.model import LinearGroup
+    from studio.engine.weights import Weights
+
+
+class BlendPass:
+    """The `ForwardPass` of N blends over the same tokens.
+
+    Parameters
+    ----------
+    weights
+        The base's.
+    blends
+        The deltas to add; None runs the base alone, and nothing of LoRA is computed.
+    cache
+        Holds the positions before; its `length` is where the new ones start.
+    tokens
+        The T new tokens.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        weights: Weights,
+        blends: BoundBlends | None,
+        cache: KvCache,
+        tokens: Sequence[int],
+        cancelled: Cancelled,
+    ) -> None:
+        self._backend = backend
+        self._weights = weights
+        self._deltas = blends
+        self._tokens = tokens
+        self._cancelled = cancelled
+        self.xp: Any = backend.xp
+        self.cache = cache
+        self.start = cache.length
+        self.length = len(tokens)
+        self.blends = cache.blends
+
+    def enter_layer(self) -> None:
+        """Leave with `CancelledError` once cancelled."""
+        if self._cancelled():
+            raise CancelledError
+
+    def embed(self) -> Array:
+        """Look the new tokens up in the embedding: ``[width, N * T]``."""
+        tokens = self._backend.to_device(np.asarray(self._tokens, dtype=np.int64))
+        embedded = self.xp.tile(self._weights.embedding[tokens].T, (1, self.blends))
+        if self._deltas is not None:
+            self._deltas.add_to_embedding(tokens, embedded)
+        return embedded
+
+    def vector(self, name: str) -> Array:
+        """Return a tensor of one dimension."""
+        return self._weights.vectors[name]
+
+    def project(self, names: LinearGroup, inputs: Array) -> tuple[Array, ...]:
+        """Multiply the inputs ``[in, N * T]`` by each weight of a group, and add the blends' deltas."""
+        outputs = self._weights.linears[names].apply(inputs)
+        if self._deltas is not None:
+            self._deltas.add(names, inputs, outputs)
+        return outputs
+
+    def to_device(self, array: HostArray) -> Array:
+        """Bring an array of the model's own to the device."""
+        return self._backend.to_device(array)

@@ -1,0 +1,71 @@
+"""The keys and values of all positions seen so far, by layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from studio.engine.backend import Array
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """What one position of one blend takes: in each layer a key and a value of `head_size` for each group."""
+
+    layers: int
+    groups: int
+    head_size: int
+
+
+class KvCache:
+    """Keys and values ``[N, groups, capacity, head_size]`` of each layer, for N blends of the same positions.
+
+    A pass appends to every layer and then calls `advance`; one that fails before that leaves nothing behind.
+
+    Parameters
+    ----------
+    xp
+        The array module.
+    shape
+        The model's.
+    blends
+        N.
+    capacity
+        How many positions to make room for; it grows when more come.
+    """
+
+    def __init__(self, xp: Any, shape: CacheShape, blends: int, capacity: int) -> None:
+        self._xp = xp
+        self._shape = shape
+        self.blends = blends
+        self.length = 0
+        self._keys = [self._empty(capacity) for _ in range(shape.layers)]
+        self._values = [self._empty(capacity) for _ in range(shape.layers)]
+
+    def append(self, layer: int, keys: Array, values: Array) -> tuple[Array, Array]:
+        """Store the keys and values ``[groups, head_size, N, T]`` of T new positions of one layer.
+
+        Returns
+        -------
+        tuple
+            All its keys and values so far, ``[N, groups, length + T, head_size]`` each.
+        """
+        end = self.length + keys.shape[-1]
+        stored = []
+        for arrays, new in ((self._keys, keys), (self._values, values)):
+            if end > arrays[layer].shape[2]:
+                grown = self._empty(max(end, 2 * arrays[layer].shape[2]))
+                grown[:, :, : self.length] = arrays[layer][:, :, : self.length]
+                arrays[layer] = grown
+            arrays[layer][:, :, self.length : end] = new.transpose(2, 0, 3, 1)
+            stored.append(arrays[layer][:, :, :end])
+        return stored[0], stored[1]
+
+    def advance(self, count: int) -> None:
+        """Count the positions that every layer has appended."""
+        self.length += count
+
+    def _empty(self, capacity: int) -> Array:
+        shape = (self.blends, self._shape.groups, capacity, self._shape.head_size)
+        return self._xp.empty(shape, dtype=self._xp.float32)

@@ -1,0 +1,147 @@
+"""The weights of an open base on the device: dense float32, with the rows of each group fused."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from studio.engine.model import EMBEDDING, HEAD, LinearGroup, Model
+from studio.errors import EngineError, FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from studio.contracts import BaseModel
+    from studio.engine.backend import Array, Backend, HostArray
+
+
+@dataclass(frozen=True)
+class Linear:
+    """The fused weights of one group.
+
+    Attributes
+    ----------
+    weight
+        float32 ``[out, in]``, the rows of the group's weights one after the other.
+    bias
+        float32 ``[out, 1]``; None where no weight of the group has one.
+    outputs
+        How many of the rows belong to each weight.
+    """
+
+    weight: Array
+    bias: Array | None
+    outputs: tuple[int, ...]
+
+    @property
+    def inputs(self) -> int:
+        """The length of an input."""
+        return int(self.weight.shape[1])
+
+    def on(self, backend: Backend) -> Linear:
+        """Bring host arrays to the device."""
+        bias = None if self.bias is None else backend.to_device(self.bias)
+        return Linear(backend.to_device(self.weight), bias, self.outputs)
+
+    def apply(self, columns: Array) -> tuple[Array, ...]:
+        """Multiply: ``[in, C]`` to one ``[out_i, C]`` for each weight of the group."""
+        product = self.weight @ columns  # [out, in] @ [in, C] -> [out, C]
+        if self.bias is not None:
+            product += self.bias
+        return tuple(_split(product, self.outputs))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """All weights of one base.
+
+    Attributes
+    ----------
+    embedding
+        float32 ``[V, width]``.
+    linears
+        By group. A base without a head of its own has the embedding there.
+    vectors
+        float32 ``[D]`` each, by name.
+    """
+
+    embedding: Array
+    linears: dict[LinearGroup, Linear]
+    vectors: dict[str, Array]
+
+    @classmethod
+    def load(cls, base: BaseModel, model: Model, backend: Backend) -> Weights:
+        """Dequantise every tensor of the model, several at once, and bring them to the device."""
+        _check_memory(base, backend)
+        embedding = backend.to_device(_dense(base, EMBEDDING))
+        tied = HEAD not in base.tensors
+        groups = [group for group in model.linear_groups if not (tied and group == (HEAD,))]
+        linears = {}
+        with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+            for group, linear in zip(groups, pool.map(lambda group: _fuse(base, group), groups), strict=True):
+                linears[group] = linear.on(backend)  # here, since one thread alone may talk to a device
+        if tied:
+            linears[(HEAD,)] = Linear(embedding, None, (embedding.shape[0],))
+        vectors = {name: backend.to_device(_dense(base, name)) for name in model.vectors}
+        return cls(embedding, linears, vectors)
+
+    def module_shapes(self) -> dict[str, tuple[int, int]]:
+        """Return ``(out, in)`` of every weight that an adapter can act on."""
+        shapes = {
+            name: (out, linear.inputs)
+            for group, linear in self.linears.items()
+            for name, out in zip(group, linear.outputs, strict=True)
+        }
+        vocabulary, width = self.embedding.shape
+        return shapes | {EMBEDDING: (int(vocabulary), int(width))}
+
+
+def _fuse(base: BaseModel, group: LinearGroup) -> Linear:
+    """Dequantise the weights of a group into one array, with their biases where they have any."""
+    shapes = [base.tensors[name].shape for name in group]
+    outputs = tuple(shape[0] for shape in shapes)
+    fused = np.empty((sum(outputs), shapes[0][1]), dtype=np.float32)
+    for name, rows in zip(group, _split(fused, outputs), strict=True):
+        rows[:] = _dense(base, name)
+    biases = [f"{name.removesuffix('.weight')}.bias" for name in group]
+    if not any(name in base.tensors for name in biases):
+        return Linear(fused, None, outputs)
+    bias = np.zeros((sum(outputs), 1), dtype=np.float32)
+    for name, rows in zip(biases, _split(bias, outputs), strict=True):
+        if name in base.tensors:
+            rows[:, 0] = _dense(base, name)
+    return Linear(fused, bias, outputs)
+
+
+def _dense(base: BaseModel, name: str) -> HostArray:
+    """Return one tensor, refused where it holds a value that is not finite."""
+    tensor = base.dense(name)
+    if not np.isfinite(tensor).all():
+        raise FormatError(
+            "it holds NaN or infinite values", path=base.path, where=name, remedy="Get the file again"
+        )
+    return tensor
+
+
+def _split(array: Array, counts: tuple[int, ...]) -> Iterator[Array]:
+    """Cut an array into runs of rows; each is a view."""
+    start = 0
+    for count in counts:
+        yield array[start : start + count]
+        start += count
+
+
+def _check_memory(base: BaseModel, backend: Backend) -> None:
+    """Refuse a base whose dense weights cannot fit, before the system ends the program for it."""
+    needed = 4 * sum(int(np.prod(info.shape, dtype=object)) for info in base.tensors.values())
+    limit = backend.memory_limit()
+    if limit is not None and needed > limit:
+        raise EngineError(
+            f"its weights take {needed / 1e9:.1f} GB in float32, and {backend.name} has {limit / 1e9:.1f} GB",
+            path=base.path,
+            remedy="Open a smaller base",
+        )
