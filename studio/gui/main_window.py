@@ -67,6 +67,11 @@ class MainWindow(QMainWindow):
         """Show the base, such as ``SmolLM2-135M · llama · Q4_1 · 98 MB``."""
         self._base.setText(text)
 
+    @property
+    def base_text(self) -> str:
+        """What the status bar says of the base."""
+        return self._base.text()
+
     def set_engine(self, description: str) -> None:
         """Show which backend runs and why."""
         self._engine.setText(description)

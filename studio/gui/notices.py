@@ -28,6 +28,8 @@ class Notices(QObject):
 
     shown = Signal(str)
     """(text): emitted with every toast."""
+    failed = Signal(str)
+    """(text): emitted with every error."""
 
     def __init__(self, window: QWidget, toast: Toast) -> None:
         super().__init__(window)
@@ -56,6 +58,7 @@ class Notices(QObject):
         text = f"{title}: {reason}"
         self._toast.show_message(text, "error", "Details")
         self.shown.emit(text)
+        self.failed.emit(text)
 
     def open_report(self) -> None:
         """Open the report of the last error."""

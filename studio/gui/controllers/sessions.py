@@ -9,8 +9,7 @@ from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QFileDialog
 
 from studio.gui import questions
-from studio.jobs.opening import open_document, save_document
-from studio.session.document import SUFFIX
+from studio.jobs.documents import open_document, save_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
     from studio.gui.settings import Settings
     from studio.session.opened import OpenedDocument
     from studio.session.session import Session
+
+SUFFIX = ".lorastudio.json"
+"""How session files are named where the user names no suffix."""
 
 FILTER = f"Sessions (*{SUFFIX} *.json);;All files (*)"
 
@@ -91,7 +93,7 @@ class SessionsController(QObject):
 
     def ask_to_save(self, then: Callable[[], object]) -> None:
         """Ask what to do with unsaved changes, and go on with `then` unless the user cancels."""
-        answer = questions.save_changes(self._window, self._name())
+        answer = questions.save_changes(self._window, self.name)
         if answer == "save":
             self.save(then)
         elif answer == "discard":
@@ -152,12 +154,14 @@ class SessionsController(QObject):
         if path:
             self.open(Path(path))
 
-    def _name(self) -> str:
+    @property
+    def name(self) -> str:
+        """The session's name in titles and questions."""
         path = self._session.path
         return path.name.removesuffix(SUFFIX).removesuffix(".json") if path else "Untitled"
 
     def _show_title(self, modified: bool | None = None) -> None:
-        self._window.set_document(self._name(), modified=self._session.modified)
+        self._window.set_document(self.name, modified=self._session.modified)
 
     def _list_recent(self) -> None:
         menu = self._window.menus.recent

@@ -1,0 +1,143 @@
+"""Pictures of the desk at work: `python -m studio.gui.screenshot FOLDER` makes the light and the dark one."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QEventLoop, QTimer
+
+from studio.errors import StudioError
+from studio.gui.desk import Desk, application
+from studio.gui.display import choose_platform
+from studio.gui.settings import Settings
+from studio.registry import load_plugins
+from studio.resources import demo_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from studio.contracts import Plugins
+    from studio.gui.theme import ThemeName
+    from studio.jobs.live import LiveResult
+
+SIZE = (1440, 900)
+"""Width and height of a picture, in pixels."""
+
+PATIENCE_MS = 120_000
+"""How long to wait for the desk, in milliseconds: a first start compiles kernels."""
+
+
+class Show:
+    """Plays a session on a desk that draws offscreen: opens it, moves a fader, generates."""
+
+    def __init__(self, session: Path, plugins: Plugins, theme: ThemeName = "light") -> None:
+        choose_platform(headless=True)
+        self._folder = tempfile.TemporaryDirectory()
+        settings = Settings(Path(self._folder.name) / "desk.ini")
+        settings.theme = theme
+        self.desk = Desk(application(), plugins, settings=settings)
+        self.desk.window.resize(*SIZE)
+        self.desk.window.show()
+        self.result: LiveResult | None = None
+        self._failure = ""
+        self.desk.live.shown.connect(self._keep)
+        self.desk.notices.failed.connect(self._fail)
+        self.desk.sessions.open(session, template=True)
+        self._wait_until(self._is_settled)
+
+    def move(self, key: str, scale: float) -> LiveResult:
+        """Move a fader as a hand does, and wait until the answer is on the screen."""
+        self.desk.window.stack.rows[key].number.setValue(scale)
+        self._wait_until(lambda: self.result is not None and self.result.request.state == self._blend)
+        assert self.result is not None
+        return self.result
+
+    def generate(self) -> None:
+        """Continue the prompt with base and blend, to the end."""
+        done: list[bool] = []
+        self.desk.prompt.finished.connect(lambda: done.append(True))
+        self.desk.prompt.generate()
+        self._wait_until(lambda: bool(done))
+
+    def save(self, path: Path) -> None:
+        """Save a picture of the window."""
+        if not self.desk.window.grab().save(str(path)):
+            raise StudioError(
+                "the picture could not be written", path=path, remedy="Name a PNG file elsewhere"
+            )
+
+    def close(self) -> None:
+        """Take the desk down."""
+        self.desk.close()
+        self._folder.cleanup()
+
+    @property
+    def _blend(self) -> Any:
+        return self.desk.session.stack.blend
+
+    def _is_settled(self) -> bool:
+        return self.result is not None and not self.desk.jobs.busy
+
+    def _keep(self, result: LiveResult) -> None:
+        self.result = result
+
+    def _fail(self, text: str) -> None:
+        self._failure = text
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
+        """Turn the event loop until something is so; a failure or a long silence ends the show."""
+        loop = QEventLoop()
+        look, patience = QTimer(), QTimer()
+        look.timeout.connect(lambda: loop.quit() if condition() or self._failure else None)
+        patience.timeout.connect(loop.quit)
+        look.start(5)
+        patience.start(PATIENCE_MS)
+        loop.exec()
+        if not condition():
+            raise StudioError(self._failure or "the desk did not answer in time")
+
+
+def save_screenshot(
+    session: Path, target: Path, *, safe_mode: bool = False, theme: ThemeName = "light"
+) -> list[str]:
+    """Open a session offscreen, move its first fader, generate, save a picture; say what was done."""
+    show = Show(session, load_plugins(safe_mode), theme)
+    try:
+        lines = [f"base        {show.desk.window.base_text}"]
+        channels = show.desk.session.stack.state.channels
+        lines += [f"adapter     {channel.key} at {channel.scale:g}" for channel in channels]
+        if channels:
+            first = channels[0]
+            show.move(first.key, 0.0)
+            result = show.move(first.key, first.scale)
+            found = result.next_token
+            likeliest = found.candidates[0]
+            lines.append(f"moved       {first.key} from 0 to {first.scale:g} in {result.milliseconds:.0f} ms")
+            lines.append(
+                f"next token  {likeliest.piece!r} {likeliest.p_base:.2f} -> {likeliest.p_blend:.2f}, "
+                f"KL {found.kl:.2f} nats"
+            )
+        show.generate()
+        show.desk.window.toast.hide()
+        show.save(target)
+        return lines
+    finally:
+        show.close()
+
+
+def main() -> None:
+    """Save desk-light.png and desk-dark.png to the folder named on the command line."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    themes: tuple[ThemeName, ...] = ("light", "dark")
+    for theme in themes:
+        target = folder / f"desk-{theme}.png"
+        save_screenshot(demo_session(), target, theme=theme)
+        print(target)
+
+
+if __name__ == "__main__":
+    main()
