@@ -72,7 +72,7 @@ def adaptable_modules(base: BaseModel) -> tuple[str, ...]:
 
 def describe(adapter: LowRankAdapter) -> AdapterReport:
     """Report on an adapter by itself."""
-    return _report(_as_adapter(adapter), base=None, unmatched=())
+    return _report(as_adapter(adapter), base=None, unmatched=())
 
 
 def bind(adapter: LowRankAdapter, base: BaseModel) -> tuple[Adapter, AdapterReport]:
@@ -90,7 +90,7 @@ def bind(adapter: LowRankAdapter, base: BaseModel) -> tuple[Adapter, AdapterRepo
     MismatchError
         The adapter is for another architecture, a module has another shape, or nothing matched.
     """
-    adapter = _as_adapter(adapter)
+    adapter = as_adapter(adapter)
     _check_architecture(adapter, base)
     adaptable = set(adaptable_modules(base))
     for module, factors in adapter.factors.items():
@@ -150,7 +150,7 @@ def _report(adapter: Adapter, base: BaseModel | None, unmatched: tuple[str, ...]
     )
 
 
-def _as_adapter(adapter: LowRankAdapter) -> Adapter:
+def as_adapter(adapter: LowRankAdapter) -> Adapter:
     """Give a stranger's low-rank adapter the form that the rest of the room works with."""
     if isinstance(adapter, Adapter):
         return adapter
