@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -18,6 +18,11 @@ from studio.lora.targets import module_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+
+LARGEST_SCALE = 1e9
+"""Master times channel scale stays far inside what float32 holds."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class LoraStack:
 
     def __init__(self) -> None:
         self._snapshot = StackSnapshot()
+        self._issued: dict[str, Path | None] = {}  # every key ever given out, with its adapter's source
         self._delta = BlendDelta()
 
     # What stands on it
@@ -100,7 +106,7 @@ class LoraStack:
 
     def push(self, adapter: Adapter, scale: float = 1.0, *, muted: bool = False, soloed: bool = False) -> str:
         """Stack an adapter on top and return its key: its name, with a number where the name is taken."""
-        return self._add(adapter, ChannelState("", _finite(scale), muted, soloed), is_entry=True)
+        return self._add(adapter, ChannelState("", _checked_scale(scale), muted, soloed), is_entry=True)
 
     def push_adapter(self, adapter: DeltaAdapter) -> str:
         """Stack any object that satisfies `DeltaAdapter`, at scale 1, and return its key."""
@@ -148,7 +154,7 @@ class LoraStack:
         if sorted(keys) != sorted(self.by_key):
             raise MismatchError(f"the mixer state is for {keys}, the stack holds {list(self.by_key)}")
         for value in (state.master, *(channel.scale for channel in state.channels)):
-            _finite(value)
+            _checked_scale(value)
         if state != self.state:
             members = MappingProxyType({key: self.by_key[key] for key in keys})
             self._become(replace(self._snapshot, members=members, state=state))
@@ -167,7 +173,7 @@ class LoraStack:
 
     def set_scale(self, key: str, scale: float) -> None:
         """Set one channel's scale; it may be negative."""
-        self._change(key, lambda channel: replace(channel, scale=_finite(scale)))
+        self._change(key, lambda channel: replace(channel, scale=_checked_scale(scale)))
 
     def set_muted(self, key: str, on: bool) -> None:
         """Mute or unmute one channel; its scale stays."""
@@ -186,7 +192,7 @@ class LoraStack:
 
     def set_master(self, scale: float) -> None:
         """Set the scale that multiplies every channel's."""
-        self.state = replace(self.state, master=_finite(scale))
+        self.state = replace(self.state, master=_checked_scale(scale))
 
     # Undo
 
@@ -241,7 +247,7 @@ class LoraStack:
     # How it changes
 
     def _add(self, adapter: DeltaAdapter, channel: ChannelState, *, is_entry: bool) -> str:
-        key = self._free_key(adapter.name or "adapter")
+        key = self._issue_key(adapter)
         before = self._snapshot
         self._become(
             StackSnapshot(
@@ -252,11 +258,16 @@ class LoraStack:
         )
         return key
 
-    def _free_key(self, name: str) -> str:
-        key, number = name, 1
-        while key in self.by_key:
-            number += 1
-            key = f"{name} {number}"
+    def _issue_key(self, adapter: DeltaAdapter) -> str:
+        """Find a key that no other adapter ever had, so that undone steps keep theirs."""
+        source = adapter.source if isinstance(adapter, Adapter) else None
+        name = adapter.name or "adapter"
+        for number in itertools.count(1):
+            key = name if number == 1 else f"{name} {number}"
+            is_own = source is not None and self._issued.get(key) == source
+            if key not in self.by_key and (is_own or key not in self._issued):
+                break
+        self._issued[key] = source
         return key
 
     def _change(self, key: str, change: Callable[[ChannelState], ChannelState]) -> None:
@@ -275,7 +286,7 @@ class LoraStack:
         self.changed.emit()
 
 
-def _finite(scale: float) -> float:
-    if not math.isfinite(scale):
-        raise StudioError(f"a scale must be a finite number, not {scale}")
+def _checked_scale(scale: float) -> float:
+    if not abs(scale) <= LARGEST_SCALE:  # false for NaN as well
+        raise StudioError(f"a scale must be a number within ±{LARGEST_SCALE:g}, not {scale}")
     return float(scale)

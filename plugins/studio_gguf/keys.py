@@ -1,0 +1,55 @@
+"""The metadata keys and tensor suffixes of llama.cpp's adapter files, and how to tell them from models.
+
+https://github.com/ggml-org/llama.cpp/blob/master/src/llama-adapter.cpp
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from studio.api import FormatError, read_header
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from studio.api import GgufHeader
+
+TYPE = "general.type"
+ARCHITECTURE = "general.architecture"
+NAME = "general.name"
+ADAPTER_TYPE = "adapter.type"
+ALPHA = "adapter.lora.alpha"
+INVOCATION_TOKENS = "adapter.alora.invocation_tokens"
+SUFFIX_A = ".lora_a"
+SUFFIX_B = ".lora_b"
+EMBEDDING = "token_embd.weight"
+"""Its A is (vocab, r) and its B (embd, r): the other way up than a linear weight's."""
+
+
+class Kind(Enum):
+    """What a file is."""
+
+    MODEL = auto()
+    ADAPTER = auto()
+    DAMAGED = auto()
+    OTHER = auto()
+
+
+def kind_of(path: Path) -> Kind:
+    """Tell models from adapters by content; a damaged GGUF file may be either. Never raises."""
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != b"GGUF":
+                return Kind.OTHER
+        header = read_header(path)
+    except FormatError:
+        return Kind.DAMAGED
+    except (OSError, ValueError):
+        return Kind.OTHER
+    return Kind.ADAPTER if is_adapter(header) else Kind.MODEL
+
+
+def is_adapter(header: GgufHeader) -> bool:
+    """Say whether the file calls itself an adapter or holds factors."""
+    return header.metadata.get(TYPE) == "adapter" or any(name.endswith(SUFFIX_A) for name in header.tensors)

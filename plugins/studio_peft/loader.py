@@ -1,0 +1,147 @@
+"""Reads a PEFT directory into an `Adapter` with the base's names and row order."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from studio.api import (
+    Adapter,
+    FormatError,
+    LoraFactors,
+    StudioError,
+    UnsupportedError,
+    gguf_module,
+    listing,
+    read_safetensors,
+    rotated_heads,
+    rows_to_gguf,
+)
+from studio_peft.config import read_config, read_fields
+from studio_peft.keys import Pair, sort_keys
+
+if TYPE_CHECKING:
+    from studio.api import BaseModel
+    from studio_peft.config import PeftConfig
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+PICKLE = "adapter_model.bin"
+
+
+@dataclass(frozen=True)
+class PeftOptions:
+    """How a PEFT directory is read."""
+
+    row_order: Literal["auto", "as stored"] = field(
+        default="auto",
+        metadata={
+            "help": "Row order of Q and K in the base. 'auto' goes by its architecture; choose 'as stored' "
+            "for a llama base made from one of Mistral's own checkpoints, whose converter keeps the rows.",
+            "choices": ("auto", "as stored"),
+        },
+    )
+
+
+class PeftLoader:
+    """Loads PEFT directories, by the directory or by a file in it."""
+
+    name = "PEFT directory"
+    Options = PeftOptions
+
+    def recognises(self, path: Path) -> bool:
+        """Say whether PEFT's configuration is there; a damaged one counts where its weights are, too."""
+        try:
+            folder = _folder(path)
+            if not (folder / CONFIG).is_file():
+                return False
+            if (folder / WEIGHTS).is_file() or (folder / PICKLE).is_file():
+                return True
+            return "peft_type" in read_fields(folder / CONFIG)
+        except (OSError, ValueError, StudioError):
+            return False
+
+    def load(self, path: Path, base: BaseModel | None, options: PeftOptions) -> Adapter:
+        """Read it, with module names and rows as `base` has them; without a base, as a llama would.
+
+        Raises
+        ------
+        FormatError
+            A file is missing or damaged, or the two contradict each other.
+        UnsupportedError
+            It is more than plain LoRA, or the base's architecture is not known.
+        MismatchError
+            Q or K do not divide into the base's heads.
+        """
+        folder = _folder(path)
+        config = read_config(folder / CONFIG)
+        if not (folder / WEIGHTS).is_file() and (folder / PICKLE).is_file():
+            raise UnsupportedError(
+                "the weights are a pickle, which can run programs, and is never opened",
+                path=folder / PICKLE,
+                remedy="Save the adapter again with PEFT's safe_serialization=True",
+            )
+        content = sort_keys(read_safetensors(folder / WEIGHTS), folder / WEIGHTS)
+        notes = []
+        if content.copies:
+            notes.append(f"Copies of the base's own weights are left aside: {listing(content.copies, 3)}")
+        if base is None:
+            notes.append("Read without a base: names as for the llama architecture, rows as in the file")
+        factors: dict[str, LoraFactors] = {}
+        unmapped = list(content.unknown)
+        for hf_module, pair in content.pairs.items():
+            module = gguf_module(hf_module, base.architecture if base else "llama")
+            if module is None:
+                unmapped.append(hf_module)
+            elif module in factors:
+                raise FormatError(
+                    f"two modules of the file map to {module}", path=folder / WEIGHTS, where=hf_module
+                )
+            else:
+                found = _factors(hf_module, pair, config, folder / WEIGHTS)
+                factors[module] = found if base is None else _reorder(found, module, base, options)
+        return Adapter(
+            Path(os.path.abspath(folder)).name,
+            factors,
+            source=folder,
+            format=self.name,
+            unmapped=unmapped,
+            notes=notes,
+            rows_as_stored=base is None,
+        )
+
+
+def _folder(path: Path) -> Path:
+    return path.parent if path.name in (CONFIG, WEIGHTS, PICKLE) else path
+
+
+def _factors(hf_module: str, pair: Pair, config: PeftConfig, path: Path) -> LoraFactors:
+    """Make the factors of one module. ``fan_in_fan_out`` says how W lies, and changes nothing here."""
+    if pair.a.ndim != 2 or pair.b.ndim != 2:
+        raise FormatError(
+            f"A {pair.a.shape} and B {pair.b.shape} must be matrices",
+            path=path,
+            where=hf_module,
+            remedy="Save the adapter again with PEFT",
+        )
+    rank = config.rank_of(hf_module)
+    if not pair.a.shape[0] == pair.b.shape[1] == rank:
+        raise FormatError(
+            f"A {pair.a.shape} and B {pair.b.shape} do not have the rank {rank} of {CONFIG}",
+            path=path,
+            where=hf_module,
+            remedy="Bring together the two files of one adapter",
+        )
+    # An embedding's weight is (vocab, embd), so PEFT's A (r, vocab) and B (embd, r) change places.
+    a, b = (pair.b.T, pair.a.T) if pair.is_embedding else (pair.a, pair.b)
+    return LoraFactors(a, b, config.alpha_of(hf_module), config.rank_stabilised)
+
+
+def _reorder(factors: LoraFactors, module: str, base: BaseModel, options: PeftOptions) -> LoraFactors:
+    """Bring the rows of Q and K, which are the rows of B, into the order of the base."""
+    heads = rotated_heads(module, base.architecture, base.metadata)
+    if heads is None or options.row_order == "as stored":
+        return factors
+    return LoraFactors(factors.a, rows_to_gguf(factors.b, heads), factors.alpha, factors.rank_stabilised)
