@@ -1,1 +1,1 @@
-
+"""Long work as generators of progress, and the threads that run it."""

@@ -1,22 +1,22 @@
-"""What goes to the engine thread and comes back from it: plain frozen values."""
+"""What goes to the engine thread and what comes back from it: plain frozen values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from studio.contracts import BaseModel, BlendState, DeltaAdapter, Evaluation, Sampling
 from studio.errors import EngineError
-from studio.session.next_token import NextToken
-from studio.session.prompt import Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from studio.contracts import BaseModel, BlendState, DeltaAdapter, Evaluation, Sampling
     from studio.engine.tokenizer import Tokenizer
+    from studio.session.next_token import NextToken
+    from studio.session.prompt import Prompt
     from studio.session.session import Session
 
-Side = Literal["base", "blend"]
+Side: TypeAlias = Literal["base", "blend"]
 """Which of the two is meant: the base alone, or the blend."""
 
 
@@ -24,7 +24,7 @@ Side = Literal["base", "blend"]
 class LiveRequest:
     """One question to the engine: this prompt, through this blend of these adapters on this base.
 
-    `tokenizer` may be None where `prompt` is a tuple of token ids.
+    `tokenizer` may be None where `prompt` is a tuple of token ids; tokens are then shown as numbers.
     """
 
     base: BaseModel
@@ -47,10 +47,17 @@ class LiveRequest:
         if session.base is None:
             raise EngineError("no base model is open", remedy="Open a base model first")
         if session.tokenizer_error is not None:
-            raise session.tokenizer_error
-        return cls(
-            session.base, session.tokenizer, dict(session.stack.by_key), session.prompt, session.stack.blend
-        )
+            raise session.tokenizer_error.with_traceback(None)
+        stack = session.stack.snapshot()
+        return cls(session.base, session.tokenizer, stack.members, session.prompt, stack.blend)
+
+    def tokens(self) -> tuple[int, ...]:
+        """Return the prompt as tokens. Raises `EngineError` for a text without a tokenizer."""
+        if isinstance(self.prompt, tuple):
+            return self.prompt
+        if self.tokenizer is None:
+            raise EngineError("the base has no tokenizer for this text", remedy="Give token ids instead")
+        return self.prompt.tokens(self.tokenizer)
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class GenerationUpdate:
-    """How far one side of a generation is; one is emitted after every token and one, finished, at the end.
+    """How far one side of a generation is: one comes after every token, and one, finished, at the end.
 
     Attributes
     ----------
@@ -103,10 +110,10 @@ class GenerationUpdate:
     ids
         All tokens so far.
     pieces
-        The text each of them added, so that joined they are valid text at any time; a token in the middle of a
+        The text that each of them added; joined they are valid text at any time. A token in the middle of a
         character adds nothing until the character is whole.
     tokens_per_second
-        Speed so far, without the first token (the prompt's pass).
+        Speed so far, the first token (the prompt's pass) not counted.
     finished
         Whether this side is done: at its end, stopped, or failed.
     """

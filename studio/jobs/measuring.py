@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
+from studio.contracts import Progress
+from studio.errors import EngineError
+from studio.session.next_token import log_softmax
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -35,21 +41,67 @@ class Measurement:
     @property
     def mean_nll(self) -> float | None:
         """Mean negative log-likelihood in nats over the tokens from the second on; None of a single token."""
-        raise NotImplementedError
+        return -float(np.mean(self.scores, dtype=np.float64)) if self.scores.size else None
+
+
+@dataclass(frozen=True)
+class Window:
+    """One pass over a part of a text: it reads ``[start, stop)`` and scores the tokens ``[scored, stop)``."""
+
+    start: int
+    stop: int
+    scored: int
+
+
+def windows(length: int, context: int) -> list[Window]:
+    """Cover a text by windows of the context's length that overlap by half.
+
+    Every token from the second on is scored exactly once; after the first window each has at least half a
+    context before it.
+    """
+    context = max(2, context)  # in a context of one token there is nothing to score
+    stride = context // 2
+    found = [Window(0, min(length, context), scored=1)]
+    while found[-1].stop < length:
+        start = found[-1].start + stride
+        found.append(Window(start, min(length, start + context), scored=found[-1].stop))
+    return found
 
 
 def measure(
     engine: Engine, tokens: Sequence[int], state: BlendState, positions: Literal["last", "all"] = "last"
 ) -> Work:
-    """Evaluate tokens of any number and return a `Measurement`. The engine has its base open and adapters attached.
+    """Evaluate tokens of any number and return a `Measurement`.
 
-    A text longer than the context runs in consecutive windows that overlap by half. Every token from the second on
-    is scored exactly once and, after the first window, with at least half a context before it; the logits of a
-    position are those that its next token was scored with.
+    The engine has its base open and its adapters attached. A text longer than the context runs in `windows`;
+    the logits of a position are those that its next token is scored with.
 
     Raises
     ------
     EngineError
         If there are no tokens.
     """
-    raise NotImplementedError
+    if not tokens:
+        raise EngineError("there are no tokens to evaluate", remedy="Give a text of at least one token")
+    every = positions == "all"
+    plan = windows(len(tokens), engine.context_length)
+    scores = np.empty(len(tokens) - 1, dtype=np.float32)
+    logits: FloatArray = np.empty(0, dtype=np.float32)
+    milliseconds = 0.0
+    for number, window in enumerate(plan):
+        yield Progress(number, len(plan), "Evaluating")
+        part = tokens[window.start : window.stop]
+        evaluation = engine.evaluate(part, state, positions="all" if every else "scores")
+        milliseconds += evaluation.milliseconds
+        before, skipped = window.scored - 1, window.scored - 1 - window.start
+        if not every:
+            assert evaluation.scores is not None
+            scores[before : window.stop - 1] = evaluation.scores[skipped:]
+            logits = evaluation.logits
+            continue
+        if number == 0:
+            logits = np.empty((len(tokens), evaluation.logits.shape[-1]), dtype=np.float32)
+        logits[before : window.stop] = evaluation.logits[skipped:]
+        for position in range(before, window.stop - 1):  # one at a time: float64 [T, vocab] would be large
+            scores[position] = log_softmax(logits[position])[tokens[position + 1]]
+    return Measurement(tuple(int(token) for token in tokens), logits, scores, milliseconds)

@@ -1,15 +1,30 @@
-"""Opening bases, adapters and session files as jobs: each yields its progress and returns plain values."""
+"""Opening bases and adapters as jobs: each yields its progress and returns plain values."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from studio import resources
+from studio.contracts import LowRankAdapter, Progress
+from studio.engine.tokenizer import tokenizer_from_metadata
+from studio.errors import FormatError, PluginError, StudioError
+from studio.lora.report import as_adapter, bind, describe
+from studio.session.fingerprint import adapter_fingerprint, base_fingerprint
+from studio.session.opened import LoadedAdapter, OpenedBase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
-    from studio.contracts import BaseModel, Plugins, Work
-    from studio.session.document import SessionDocument
+    from studio.contracts import AdapterLoader, BaseModel, ModelLoader, Plugins, Work
+    from studio.engine.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+LoaderT = TypeVar("LoaderT", "ModelLoader", "AdapterLoader")
+T = TypeVar("T")
 
 
 def open_base(location: str | Path, plugins: Plugins, adapter_sources: Sequence[str | Path] = ()) -> Work:
@@ -29,11 +44,43 @@ def open_base(location: str | Path, plugins: Plugins, adapter_sources: Sequence[
     FormatError
         If the file is damaged or no loader recognises it.
     """
-    raise NotImplementedError
+    location, path = _located(location)
+    steps = 2 + len(adapter_sources)
+    yield Progress(0, steps, f"Opening {path.name}")
+    loader = _choose(path, plugins.model_loaders, "model")
+    base = _guarded(loader.name, lambda: loader.load(path, loader.Options()))
+    try:
+        yield Progress(1, steps, "Reading the tokenizer")
+        tokenizer, tokenizer_error = _tokenizer_of(base)
+        adapters, failures = [], []
+        for number, source in enumerate(adapter_sources):
+            yield Progress(2 + number, steps, f"Reading {Path(source).name}")
+            try:
+                adapters.append(read_adapter(source, base, plugins))
+            except StudioError as error:
+                failures.append(error)
+        return OpenedBase(
+            base=base,
+            location=location,
+            fingerprint=base_fingerprint(path),
+            tokenizer=tokenizer,
+            tokenizer_error=tokenizer_error,
+            adapters=tuple(adapters),
+            failures=tuple(failures),
+        )
+    except BaseException:  # cancelling closes this generator with GeneratorExit
+        base.close()
+        raise
 
 
 def load_adapter(location: str | Path, base: BaseModel | None, plugins: Plugins) -> Work:
-    """Read an adapter, bind it to the base, and return a `LoadedAdapter`.
+    """Do what `read_adapter` does as work."""
+    yield Progress(0, 1, f"Reading {Path(location).name}")
+    return read_adapter(location, base, plugins)
+
+
+def read_adapter(location: str | Path, base: BaseModel | None, plugins: Plugins) -> LoadedAdapter:
+    """Read an adapter and bind it to the base, or only describe it where there is none.
 
     Raises
     ------
@@ -42,31 +89,57 @@ def load_adapter(location: str | Path, base: BaseModel | None, plugins: Plugins)
     MismatchError
         If it does not fit the base.
     """
-    raise NotImplementedError
+    location, path = _located(location)
+    loader = _choose(path, plugins.adapter_loaders, "adapter")
+    read = _guarded(loader.name, lambda: loader.load(path, base, loader.Options()))
+    if not isinstance(read, LowRankAdapter):
+        raise PluginError(
+            f"it returned {type(read).__name__}, which is no adapter", where=f"loader {loader.name}"
+        )
+    adapter, report = (as_adapter(read), describe(read)) if base is None else bind(read, base)
+    return LoadedAdapter(adapter, report, location, adapter_fingerprint(path))
 
 
-def open_document(path: Path, plugins: Plugins, relinked: Mapping[str, Path] | None = None) -> Work:
-    """Open a session file and what it names; return an `OpenedDocument`.
-
-    Missing and changed files do not stop it: they are listed in the result.
-
-    Parameters
-    ----------
-    path
-        The session file.
-    plugins
-        Whose loaders to use.
-    relinked
-        Where files are that the session file names elsewhere, by the location that `OpenedDocument.missing` gave.
-
-    Raises
-    ------
-    SessionError
-        If the session file itself cannot be read.
-    """
-    raise NotImplementedError
+def _located(location: str | Path) -> tuple[str, Path]:
+    """Return a location in the form that sessions keep, and the path it stands for."""
+    path = resources.resolve(str(location)).expanduser()
+    if not path.exists():
+        raise FormatError("there is no such file or folder", path=path, remedy="Check the path")
+    if resources.is_package_reference(str(location)):
+        return str(location), path
+    return os.path.abspath(path), path
 
 
-def save_document(path: Path, document: SessionDocument) -> Work:
-    """Write a session file (`Session.document()`) and return its path; then call `Session.mark_saved`."""
-    raise NotImplementedError
+def _choose(path: Path, loaders: Sequence[LoaderT], kind: str) -> LoaderT:
+    """Return the first loader that recognises the path."""
+    for loader in loaders:
+        try:
+            recognised = loader.recognises(path)
+        except Exception:
+            logger.exception("the %s loader %r failed to look at %s", kind, loader.name, path)
+            continue
+        if recognised:
+            return loader
+    names = ", ".join(loader.name for loader in loaders) or "none is installed"
+    raise FormatError(
+        f"no {kind} loader recognises this", path=path, remedy=f"Choose a file of a known kind ({names})"
+    )
+
+
+def _guarded(loader: str, load: Callable[[], T]) -> T:
+    """Call a plugin's loader; what breaks inside it is the plugin's error, not the file's."""
+    try:
+        return load()
+    except (StudioError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"it broke down: {type(error).__name__}: {error}", where=f"loader {loader}"
+        ) from error
+
+
+def _tokenizer_of(base: BaseModel) -> tuple[Tokenizer | None, StudioError | None]:
+    try:
+        return tokenizer_from_metadata(base.metadata, base.path), None
+    except StudioError as error:
+        return None, error

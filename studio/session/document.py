@@ -1,10 +1,10 @@
-"""The session file: versioned JSON that names a base and adapters and says where the mixer's controls stand."""
+"""The session file: versioned JSON that names base and adapters and says where the mixer's controls stand."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path, PurePosixPath
-from typing import Annotated
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -14,14 +14,17 @@ from studio.errors import SessionError
 from studio.formats.atomic import write_atomically
 from studio.session.prompt import Prompt
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 VERSION = 1
 """The version this studio writes, and the latest it reads."""
 
 LARGEST_FILE = 16 * 2**20
 """Session files above this many bytes are refused unread."""
 
-SUFFIX = ".lorastudio.json"
-"""How session files are named by default."""
+MOST_ADAPTERS = 1000
+"""A session file that names more adapters is refused."""
 
 Location = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 Fingerprint = Annotated[str, msgspec.Meta(max_length=128)]
@@ -47,13 +50,13 @@ class AdapterEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SessionDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that a session file stores.
 
-    In memory locations are absolute paths or ``package:<distribution>/<file>``; in the file, paths are relative to
-    its folder, with forward slashes. An empty fingerprint means: not known, do not compare.
+    In memory locations are absolute paths or ``package:<distribution>/<file>``; in the file, paths are
+    relative to its folder, with forward slashes. An empty fingerprint means: not known, do not compare.
     """
 
     version: int = VERSION
     base: BaseEntry | None = None
-    adapters: Annotated[tuple[AdapterEntry, ...], msgspec.Meta(max_length=1000)] = ()
+    adapters: Annotated[tuple[AdapterEntry, ...], msgspec.Meta(max_length=MOST_ADAPTERS)] = ()
     master: float = 1.0
     prompt: Prompt = Prompt()
     sampling: Sampling = Sampling()
@@ -67,7 +70,19 @@ def read_document(path: Path) -> SessionDocument:
     SessionError
         If the file is missing, too large, damaged, or of a later version.
     """
-    raise NotImplementedError
+    data = _read_bytes(path)
+    try:
+        version = msgspec.json.decode(data, type=_Versioned).version
+        if version > VERSION:
+            raise SessionError(
+                f"this session was saved by a later LoRA Studio (format {version}, this one reads {VERSION})",
+                path=path,
+                remedy="Update LoRA Studio",
+            )
+        document = msgspec.json.decode(data, type=SessionDocument)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _damaged(path, str(error)) from None
+    return _with_locations(document, lambda location: _absolute(location, path.absolute().parent))
 
 
 def write_document(path: Path, document: SessionDocument) -> None:
@@ -78,4 +93,77 @@ def write_document(path: Path, document: SessionDocument) -> None:
     SaveError
         If it cannot be written; what stood at the path is unchanged.
     """
-    raise NotImplementedError
+    stored = _with_locations(document, lambda location: _relative(location, path.absolute().parent))
+    data = msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n"
+    named = [entry.location for entry in (document.base, *document.adapters) if entry is not None]
+    write_atomically(
+        path,
+        lambda temporary: _write_bytes(temporary, data),
+        verify=lambda temporary: _check_bytes(temporary, data),
+        protected=[Path(location) for location in named if not resources.is_package_reference(location)],
+    )
+
+
+class _Versioned(msgspec.Struct):
+    """The one field that every version of the format has."""
+
+    version: Annotated[int, msgspec.Meta(ge=1)]
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise SessionError(
+            f"the session cannot be read: {error.strerror}", path=path, remedy="Check that the file is there"
+        ) from error
+    if len(data) > LARGEST_FILE:
+        raise _damaged(path, f"it is larger than {LARGEST_FILE // 2**20} MiB")
+    return data
+
+
+def _damaged(path: Path, reason: str) -> SessionError:
+    return SessionError(
+        f"this is not a sound session file: {reason}",
+        path=path,
+        remedy="Choose another file, or mend it by hand",
+    )
+
+
+def _with_locations(document: SessionDocument, change: Callable[[str], str]) -> SessionDocument:
+    base = document.base
+    return msgspec.structs.replace(
+        document,
+        base=base and msgspec.structs.replace(base, location=change(base.location)),
+        adapters=tuple(
+            msgspec.structs.replace(entry, location=change(entry.location)) for entry in document.adapters
+        ),
+    )
+
+
+def _absolute(location: str, folder: Path) -> str:
+    """Turn what the file says into an absolute path; a reference into a package stays."""
+    if resources.is_package_reference(location):
+        return location
+    return os.path.normpath(folder / location)
+
+
+def _relative(location: str, folder: Path) -> str:
+    """Turn an absolute path into one relative to the folder, with forward slashes."""
+    if resources.is_package_reference(location):
+        return location
+    try:
+        relative = os.path.relpath(location, folder)
+    except ValueError:  # another drive on Windows
+        relative = location
+    return PurePath(relative).as_posix()
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _check_bytes(path: Path, data: bytes) -> None:
+    if path.read_bytes() != data:
+        raise OSError("the file does not hold what was written")

@@ -79,7 +79,7 @@ class History:
         if self._depth or self._restoring:
             return
         now = self._stack.snapshot()
-        if _same(now, self._current):
+        if now == self._current:
             return
         self._undo.append(self._current)
         del self._undo[:-LONGEST]

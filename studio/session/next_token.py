@@ -97,7 +97,7 @@ def entropy(log_p: DoubleArray) -> float:
 
 
 def likeliest(scores: np.ndarray[Any, Any], count: int) -> list[int]:
-    """Return the indices of the `count` largest scores ``[vocab]``, largest first, the lower id first on a tie."""
+    """Return the indices of the largest of ``[vocab]``, largest first; on a tie the lower one comes first."""
     count = min(count, scores.size)
     if count <= 0:
         return []

@@ -1,4 +1,4 @@
-"""What opening files brings back: a base with its tokenizer, an adapter with its report, a session's parts."""
+"""What opening brings back: a base with its tokenizer, an adapter with its report, a session's parts."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class OpenedDocument:
     base
         The base with its adapters, or None where it is missing or cannot be opened.
     channels
-        Where the controls of `base.adapters` stand, in the same order; the keys are empty until they are pushed.
+        Where the controls of `base.adapters` stand, in the same order; the keys are empty until pushed.
     missing
         The locations that nothing was found at; opening again with `relinked` paths for them finds the files.
     problems

@@ -1,16 +1,16 @@
 """The session: one base, one stack of adapters, one prompt, and how to sample. Evented, and without Qt.
 
-A session belongs to the thread that made it. Jobs never touch it: they are handed plain values and bring some back.
+A session belongs to the thread that made it. Jobs never touch it: they are handed plain values and bring
+some back.
 """
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from studio.contracts import BaseModel, ChannelState, MixerState, Sampling
+from studio.contracts import ChannelState, Sampling
 from studio.lora.stack import LoraStack
 from studio.session.document import AdapterEntry, BaseEntry, SessionDocument
 from studio.session.history import History
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from studio.contracts import BaseModel
     from studio.engine.tokenizer import Tokenizer
     from studio.errors import StudioError
     from studio.lora.report import AdapterReport
@@ -52,7 +53,7 @@ class Session:
         self.stack = LoraStack()
         self.history = History(self.stack)
         self._opened: OpenedBase | None = None
-        self._loaded: dict[str, LoadedAdapter] = {}
+        self._loaded: dict[int, LoadedAdapter] = {}  # by the adapter's id(): keys change hands under undo
         self._prompt = Prompt()
         self._sampling = Sampling()
         self._path: Path | None = None
@@ -84,35 +85,34 @@ class Session:
     def set_base(self, opened: OpenedBase) -> None:
         """Make this the base, with the adapters that were loaded again for it as the stack.
 
-        An adapter that was on the stack before, by its location, keeps where its controls stand. Undo starts anew,
-        since no earlier stack fits this base.
+        An adapter that was on the stack before, by its location, keeps where its controls stand. Undo starts
+        anew, since no earlier stack fits this base.
         """
-        before = {self._loaded[channel.key].location: channel for channel in self.stack.state.channels}
-        channels = [before.get(loaded.location, ChannelState("")) for loaded in opened.adapters]
-        self._replace(opened, opened.adapters, channels, self.stack.state.master)
-        self._touch()
+        channels = {channel.key: channel for channel in self.stack.state.channels}
+        before = {location: channels[key] for key, location in self.locations.items()}
+        stand = [before.get(loaded.location, ChannelState("")) for loaded in opened.adapters]
+        self._replace(opened, opened.adapters, stand, self.stack.state.master)
+        self._set_modified(True)
         self.base_changed.emit()
 
     # Adapters
 
     @property
     def reports(self) -> Mapping[str, AdapterReport]:
-        """The report of each adapter on the stack, by its key."""
-        present = self.stack.by_key
-        return MappingProxyType({key: self._loaded[key].report for key in present if key in self._loaded})
+        """The report of each adapter on the stack that was added here, by its key."""
+        return {key: loaded.report for key, loaded in self._by_key().items()}
 
     @property
     def locations(self) -> Mapping[str, str]:
-        """Where each adapter on the stack was loaded from, by its key."""
-        present = self.stack.by_key
-        return MappingProxyType({key: self._loaded[key].location for key in present if key in self._loaded})
+        """Where each adapter on the stack that was added here was loaded from, by its key."""
+        return {key: loaded.location for key, loaded in self._by_key().items()}
 
     def add_adapter(
         self, loaded: LoadedAdapter, scale: float = 1.0, *, muted: bool = False, soloed: bool = False
     ) -> str:
-        """Put an adapter on the stack as one step of the history, and return its key."""
-        with self.history.step():
-            return self._push(loaded, ChannelState("", scale, muted, soloed))
+        """Put an adapter on the stack and return its key."""
+        self._loaded[id(loaded.adapter)] = loaded
+        return self.stack.push(loaded.adapter, scale, muted=muted, soloed=soloed)
 
     def remove_adapter(self, key: str) -> None:
         """Take an adapter off the stack. Undo brings it back."""
@@ -157,12 +157,24 @@ class Session:
         return self._modified
 
     def document(self) -> SessionDocument:
-        """Return all that a session file stores, as a plain value that a job can write."""
-        opened = self._opened
-        state = self.stack.state
+        """Return all that a session file stores, as a plain value that a job can write.
+
+        Adapters that came from no file, pushed on the stack as objects, are not stored.
+        """
+        opened, state, loaded = self._opened, self.stack.state, self._by_key()
         return SessionDocument(
             base=BaseEntry(opened.location, opened.fingerprint) if opened else None,
-            adapters=tuple(self._entry(channel) for channel in state.channels if channel.key in self._loaded),
+            adapters=tuple(
+                AdapterEntry(
+                    loaded[channel.key].location,
+                    loaded[channel.key].fingerprint,
+                    scale=channel.scale,
+                    muted=channel.muted,
+                    soloed=channel.soloed,
+                )
+                for channel in state.channels
+                if channel.key in loaded
+            ),
             master=state.master,
             prompt=self._prompt,
             sampling=self._sampling,
@@ -185,33 +197,25 @@ class Session:
 
     # Inside
 
-    def _entry(self, channel: ChannelState) -> AdapterEntry:
-        loaded = self._loaded[channel.key]
-        return AdapterEntry(
-            loaded.location, loaded.fingerprint, channel.scale, muted=channel.muted, soloed=channel.soloed
-        )
-
-    def _push(self, loaded: LoadedAdapter, channel: ChannelState) -> str:
-        key = self.stack.push(loaded.adapter, channel.scale)
-        self._loaded[key] = loaded
-        self.stack.set_muted(key, channel.muted)
-        self.stack.set_soloed(key, channel.soloed)
-        return key
+    def _by_key(self) -> dict[str, LoadedAdapter]:
+        members = self.stack.by_key.items()
+        return {key: self._loaded[id(adapter)] for key, adapter in members if id(adapter) in self._loaded}
 
     def _replace(
         self,
         opened: OpenedBase | None,
-        loaded: Sequence[LoadedAdapter],
+        adapters: Sequence[LoadedAdapter],
         channels: Sequence[ChannelState],
         master: float,
     ) -> None:
-        """Swap base and stack together; the history starts anew."""
-        self.stack.clear()
+        """Swap base and stack in one change, so that no listener sees the one with the other's."""
+        stack = LoraStack()
+        stack.set_master(master)
+        for loaded, channel in zip(adapters, channels, strict=True):
+            stack.push(loaded.adapter, channel.scale, muted=channel.muted, soloed=channel.soloed)
         self._opened = opened
-        self._loaded.clear()
-        self.stack.set_master(master)
-        for adapter, channel in zip(loaded, channels, strict=True):
-            self._push(adapter, channel)
+        self._loaded = {id(loaded.adapter): loaded for loaded in adapters}
+        self.stack.restore(stack.snapshot())
         self.history.clear()
 
     def _touch(self) -> None:
