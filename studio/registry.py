@@ -59,7 +59,7 @@ def load_plugins(safe_mode: bool = False) -> Registry:
         version = (entry_point.dist and entry_point.dist.version) or "unknown"
         try:
             offered = _ask(entry_point)
-            _refuse_duplicates(entry_point.name, offered, owners)
+            _refuse_duplicates(_label(entry_point), offered, owners)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything, SystemExit included
@@ -67,7 +67,7 @@ def load_plugins(safe_mode: bool = False) -> Registry:
             continue
         for hook, items in offered.items():
             offers[hook].extend(items)
-            owners.update({(hook, item.name): entry_point.name for item in items})
+            owners.update({(hook, item.name): _label(entry_point) for item in items})
         provides = [f"{HOOKS[hook][0]}: {item.name}" for hook, items in offered.items() for item in items]
         statuses.append(PluginStatus(entry_point.name, version, tuple(provides)))
     found = {hook: tuple(sorted(items, key=lambda item: str(item.name))) for hook, items in offers.items()}
@@ -124,19 +124,27 @@ def _checked(hook: str, results: list[Any]) -> list[Any]:
         if not isinstance(name, str) or not name:
             raise PluginError(f"{hook} returned {item!r}, whose name is not a text")
         if kind == "panel":
-            if not isinstance(item, PanelSpec) or item.factory.count(":") != 1:
-                raise PluginError(f"the panel {name!r} is not a PanelSpec with a factory 'module:function'")
-            continue
-        missing = [method for method in methods if not callable(getattr(item, method, None))]
-        if missing:
-            raise PluginError(f"the {kind} {name!r} has no method {', '.join(missing)}")
-        options = getattr(item, "Options", None)
-        if not isinstance(options, type) or not dataclasses.is_dataclass(options):
-            raise PluginError(f"the {kind} {name!r} has no Options dataclass")
-        options()  # every field must have a default
+            _check_panel(name, item)
+        else:
+            _check_extension(f"the {kind} {name!r}", item, methods)
         if kind == "exporter" and not str(getattr(item, "suffix", "")).startswith("."):
             raise PluginError(f"the exporter {name!r} has no suffix such as '.gguf'")
     return list(items)
+
+
+def _check_panel(name: str, item: Any) -> None:
+    if not isinstance(item, PanelSpec) or item.factory.count(":") != 1:
+        raise PluginError(f"the panel {name!r} is not a PanelSpec with a factory 'module:function'")
+
+
+def _check_extension(what: str, item: Any, methods: tuple[str, ...]) -> None:
+    missing = [method for method in methods if not callable(getattr(item, method, None))]
+    if missing:
+        raise PluginError(f"{what} has no method {', '.join(missing)}")
+    options = getattr(item, "Options", None)
+    if not isinstance(options, type) or not dataclasses.is_dataclass(options):
+        raise PluginError(f"{what} has no Options dataclass")
+    options()  # every field must have a default
 
 
 def _refuse_duplicates(
@@ -149,8 +157,8 @@ def _refuse_duplicates(
             owner = seen.setdefault((hook, item.name), plugin)
             if owner != plugin or sum(other.name == item.name for other in items) > 1:
                 raise PluginError(
-                    f"plugin {plugin!r} registers the {HOOKS[hook][0]} {item.name!r}, "
-                    f"which plugin {owner!r} has registered already",
+                    f"{plugin} registers the {HOOKS[hook][0]} {item.name!r}, "
+                    f"which {owner} has registered already",
                     remedy="Uninstall one of the two",
                 )
 
@@ -160,7 +168,12 @@ def _plugin_error(entry_point: EntryPoint, error: BaseException) -> PluginError:
     if isinstance(error, PluginError):
         message, remedy = error.message, error.remedy
     else:
-        message, remedy = f"{type(error).__name__}: {error}", None
-    wrapped = PluginError(message, where=f"plugin {entry_point.name} ({entry_point.value})", remedy=remedy)
+        message, remedy = traceback.format_exception_only(error)[-1].strip(), None
+    wrapped = PluginError(message, where=f"plugin {_label(entry_point)}", remedy=remedy)
     wrapped.add_note("".join(traceback.format_exception(error)))
     return wrapped
+
+
+def _label(entry_point: EntryPoint) -> str:
+    """Name a plugin and the distribution it came in, since two of them may call theirs alike."""
+    return f"{entry_point.name} (of {entry_point.dist.name if entry_point.dist else 'unknown'})"

@@ -29,5 +29,5 @@ def _wrap(error: BaseException) -> StudioError:
     if isinstance(error, OSError) and error.strerror:
         message = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
         return StudioError(message, remedy="Check that the path exists and may be used")
-    name = type(error).__name__
-    return StudioError(f"{name}: {error}" if str(error) else name, remedy="Copy the report and tell us")
+    message = traceback.format_exception_only(error)[-1].strip()  # it copes with a __str__ that raises
+    return StudioError(message, remedy="Copy the report and tell us")
