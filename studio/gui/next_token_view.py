@@ -34,7 +34,7 @@ from studio.gui.pieces import short_probability, visible_piece
 from studio.gui.style import mixed
 from studio.gui.theme import Theme, current_theme
 
-_ROW_HEIGHT, _MARGIN, _NUMBERS_WIDTH = 28, 10, 96
+_ROW_HEIGHT, _MARGIN, _NUMBERS_WIDTH = 28, 10, 80
 _SCALES = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 
@@ -243,10 +243,10 @@ class CandidateDelegate(QStyledItemDelegate):
     def _paint_numbers(self, painter: QPainter, rect: QRectF, one: Candidate, theme: Theme) -> None:
         """Paint base -> blend in columns; the blend's stands out where it differs by a hundredth or more."""
         middle = Qt.AlignmentFlag.AlignVCenter
-        third = rect.width() / 3
-        left = QRectF(rect.left(), rect.top(), third, rect.height())
-        arrow = QRectF(left.right(), rect.top(), third, rect.height())
-        right = QRectF(arrow.right(), rect.top(), third, rect.height())
+        column = rect.width() * 0.37
+        left = QRectF(rect.left(), rect.top(), column, rect.height())
+        right = QRectF(rect.right() - column, rect.top(), column, rect.height())
+        arrow = QRectF(left.right(), rect.top(), right.left() - left.right(), rect.height())
         painter.setPen(QColor(theme.faint))
         painter.drawText(left, middle | Qt.AlignmentFlag.AlignRight, short_probability(one.base))
         painter.drawText(arrow, Qt.AlignmentFlag.AlignCenter, "→")

@@ -82,7 +82,7 @@ class StudioStyle(QProxyStyle):
         painter: QPainter,
         widget: QWidget | None = None,
     ) -> None:
-        """Draw progress bars, dock titles and splitters."""
+        """Draw progress bars, dock titles, splitters and the label of a main button."""
         if element == _Control.CE_ProgressBarGroove:
             _rounded(painter, _rect(option), _colour(option, _Role.Mid), None)
         elif element == _Control.CE_ProgressBarContents and isinstance(option, QStyleOptionProgressBar):
@@ -92,6 +92,8 @@ class StudioStyle(QProxyStyle):
                 super().drawControl(element, option, painter, widget)
         elif element == _Control.CE_DockWidgetTitle and isinstance(option, QStyleOptionDockWidget):
             _draw_dock_title(option, painter)
+        elif element == _Control.CE_PushButtonLabel and widget is not None and widget.property(PRIMARY):
+            super().drawControl(element, _on_accent(option), painter, widget)
         elif element == _Control.CE_Splitter:
             return
         else:
@@ -237,6 +239,15 @@ def _draw_button(option: QStyleOption, painter: QPainter, widget: QWidget | None
     if _is(option, state.State_HasFocus) and _is(option, state.State_KeyboardFocusChange):
         line = _colour(option, _Role.Accent)
     _rounded(painter, _rect(option), fill, line)
+
+
+def _on_accent(option: QStyleOption) -> QStyleOption:
+    """Return the option of a main button's label with the text colour that its ground asks for."""
+    if _is(option, QStyle.StateFlag.State_Enabled):
+        palette = option.palette
+        palette.setColor(_Role.ButtonText, _colour(option, _Role.HighlightedText))
+        option.palette = palette
+    return option
 
 
 def _draw_field(option: QStyleOption, painter: QPainter) -> None:

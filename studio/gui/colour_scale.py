@@ -1,0 +1,74 @@
+"""The heatmap's colours: a table made from the theme's stops, a range, and the bar that shows both."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PySide6.QtCore import QRectF, QSize, Qt
+from PySide6.QtGui import QColor, QLinearGradient, QPainter, QPaintEvent, QPen
+from PySide6.QtWidgets import QWidget
+
+from studio.gui.theme import current_theme, small_font
+
+if TYPE_CHECKING:
+    from studio.contracts import FloatArray
+
+
+@lru_cache(maxsize=4)
+def colour_table(stops: tuple[str, ...]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return 256 RGBA colours ``[256, 4]`` between evenly spaced stops."""
+    known = np.array([QColor(stop).getRgb() for stop in stops], np.float64)  # [stops, 4]
+    where = np.linspace(0, len(stops) - 1, 256)
+    channels = [np.interp(where, np.arange(len(stops)), known[:, channel]) for channel in range(4)]
+    return np.rint(np.stack(channels, axis=1)).astype(np.uint8)
+
+
+def colour_range(values: FloatArray) -> tuple[float, float]:
+    """Return the range that colours span for finite values. It holds 0; of no values it is (0, 0)."""
+    if not values.size:
+        return 0.0, 0.0
+    return min(0.0, float(values.min())), float(values.max())
+
+
+class ColourBar(QWidget):
+    """A bar of the colours between the two numbers they stand for."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._low = self._high = "0"
+        self.setAccessibleName("Colour scale")
+        self.setFixedHeight(20)
+
+    def set_range(self, low: float, high: float, unit: str) -> None:
+        """Show what the two ends mean."""
+        self._low, self._high = f"{low:.3g}", f"{high:.3g} {unit}".rstrip()
+        self.setAccessibleDescription(f"from {self._low} to {self._high}")
+        self.updateGeometry()
+        self.update()
+
+    def sizeHint(self) -> QSize:
+        """Keep one width while the numbers change."""
+        return QSize(230, 20)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Paint low, bar, high."""
+        theme = current_theme()
+        painter = QPainter(self)
+        painter.setFont(small_font(self.font()))
+        widest = painter.fontMetrics().horizontalAdvance("-0.000")
+        right = max(widest, painter.fontMetrics().horizontalAdvance(self._high))
+        bar = QRectF(widest + 6, self.height() / 2 - 4, self.width() - widest - right - 12, 8)
+        gradient = QLinearGradient(bar.topLeft(), bar.topRight())
+        for index, stop in enumerate(theme.heat):
+            gradient.setColorAt(index / (len(theme.heat) - 1), QColor(stop))
+        painter.setBrush(gradient)
+        painter.setPen(QPen(QColor(theme.line), 1))
+        painter.drawRect(bar.adjusted(0.5, 0.5, -0.5, -0.5))
+        painter.setPen(QColor(theme.faint))
+        middle = Qt.AlignmentFlag.AlignVCenter
+        low = QRectF(0, 0, widest, self.height())
+        painter.drawText(low, middle | Qt.AlignmentFlag.AlignRight, self._low)
+        high = QRectF(bar.right() + 6, 0, right + 2, self.height())
+        painter.drawText(high, middle | Qt.AlignmentFlag.AlignLeft, self._high)
