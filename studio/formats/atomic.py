@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-TEMPORARY_MARK = ".studio-"
+STALE_PATTERN = f".*.lora-studio-{'[0-9a-f]' * 8}.part"
 
 REMEDIES = {
     errno.ENOSPC: "Free some space or save to another disk",
@@ -74,7 +74,8 @@ def replacing(path: Path, protected: Iterable[Path] = ()) -> Iterator[Path]:
         target = path.resolve()
         _refuse_target(path, target, protected)
         remove_stale_temporaries(target.parent)
-        temporary = target.with_name(f".{target.name}{TEMPORARY_MARK}{secrets.token_hex(4)}")
+        # Only a part of the name: with the rest added it must still be one that file systems take.
+        temporary = target.with_name(f".{target.name[:40]}.lora-studio-{secrets.token_hex(4)}.part")
         lock = _create_locked(temporary, target)
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
         raise _save_error(path, error) from error
@@ -82,19 +83,21 @@ def replacing(path: Path, protected: Iterable[Path] = ()) -> Iterator[Path]:
         try:
             yield temporary
             flush_to_disk(temporary)
-            os.replace(temporary, target)
-            flush_to_disk(target.parent)
         finally:
-            os.close(lock)
-            with suppress(OSError):  # it took the target's place, or the folder is gone
-                temporary.unlink()
+            os.close(lock)  # Windows replaces no file that is open
+        os.replace(temporary, target)
+        with suppress(OSError):  # the file is whole by now; some file systems cannot flush a folder
+            flush_to_disk(target.parent)
     except OSError as error:
         raise _save_error(path, error) from error
+    finally:
+        with suppress(OSError):  # it took the target's place, or the folder is gone
+            temporary.unlink()
 
 
 def remove_stale_temporaries(folder: Path) -> None:
     """Remove what writers that died left in a folder. A writer that lives holds a lock on its file."""
-    for leftover in folder.glob(f".*{TEMPORARY_MARK}*"):
+    for leftover in folder.glob(STALE_PATTERN):
         with suppress(OSError):  # in use, gone already, or not ours to remove
             handle = os.open(leftover, os.O_RDWR)
             try:

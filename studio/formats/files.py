@@ -20,7 +20,7 @@ def open_regular_file(path: Path) -> FileIO:
         # A pipe would block the opening itself, so look first.
         if not stat.S_ISREG(path.stat().st_mode):
             raise FormatError("this is not a file", path=path, remedy="Choose a file")
-        file = open(path, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
+        file = open(path, "rb", buffering=0)
     except FileNotFoundError:
         raise FormatError("the file does not exist", path=path, remedy="Check the path") from None
     except (OSError, ValueError) as error:

@@ -44,6 +44,7 @@ class GgufFile:
             {name: tensor.info for name, tensor in header.tensors.items()}
         )
         self._file = file
+        self._location = path.absolute()  # the working folder may change
         self._identity = FileIdentity.of(os.fstat(file.fileno()))
         self._lock = threading.Lock()  # one file position, several threads
         weakref.finalize(self, file.close)  # a model that nobody holds lets go of its file
@@ -161,7 +162,7 @@ class GgufFile:
                     rest = rest[count:]
                 # Compared after the reading, so that a change during it is seen as well.
                 same = self._identity == FileIdentity.of(os.fstat(self._file.fileno()))
-                same = same and self._identity == FileIdentity.of(os.stat(self.path))
+                same = same and self._identity == FileIdentity.of(os.stat(self._location))
             except (OSError, ValueError) as error:  # ValueError: it was closed
                 raise self._changed(name, str(error)) from None
         if rest or not same:

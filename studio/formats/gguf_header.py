@@ -124,7 +124,7 @@ def _read_version(cursor: Cursor) -> int:
     version: int = cursor.number(ValueType.UINT32)
     if version in (2, 3):
         return version
-    if version & 0xFFFF == 0 and version:
+    if version in (1 << 24, 2 << 24, 3 << 24):  # a small number with its bytes turned round
         raise cursor.error(
             "this GGUF file is big-endian", "Convert the model again on a little-endian machine"
         )

@@ -51,8 +51,8 @@ class PackedValue:
 def pack_metadata(metadata: Mapping[str, MetadataToWrite], path: Path) -> dict[str, PackedValue]:
     """Choose the GGUF types of metadata values.
 
-    Python's bool, int, float, str and list of str become BOOL, UINT32, FLOAT32, STRING and array of STRING. Any
-    other type is said by NumPy: ``np.uint64(1)`` for one number, a 1-D array for an array.
+    Python's bool, int, float, str and list of str become BOOL, UINT32, FLOAT32, STRING and array of STRING.
+    Any other type is said by NumPy: ``np.uint64(1)`` for one number, a 1-D array for an array.
 
     Raises
     ------

@@ -78,7 +78,7 @@ def write_gguf_in_steps(
         checksums: dict[str, int] = {}
         writer = _write_header(temporary, packed, tensors, dtype)
         try:
-            assert writer.fout is not None  # noqa: S101 - for the type checker
+            assert writer.fout is not None  # it is open now
             file = writer.fout[0]
             writer.write_padding(file, file.tell())
             for done, (name, values) in enumerate(tensors.items(), start=len(tensors)):
