@@ -20,7 +20,7 @@ from studio.gui.controls import (
 )
 from studio.gui.fader import STEPS_PER_UNIT, Fader
 from studio.gui.style import mixed
-from studio.gui.theme import current_theme
+from studio.gui.theme import current_theme, strong_font
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class ChannelRow(QFrame):
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         key = channel.key
         self.name_label = ElidedLabel()
+        self.name_label.setFont(strong_font(self.name_label.font()))
         self.fader = Fader()
         self.number = NumberBox("", -1000.0, 1000.0, 0.05)
         self.number.setFixedWidth(62)

@@ -23,7 +23,7 @@ from PySide6.QtWidgets import (
 from studio.contracts import Sampling
 from studio.gui.controls import NumberBox, QuietLabel, name_control
 from studio.gui.style import PRIMARY, mixed
-from studio.gui.theme import current_theme
+from studio.gui.theme import current_theme, strong_font
 
 Side: TypeAlias = Literal["base", "blend"]
 
@@ -132,9 +132,7 @@ class StreamView(QWidget):
         self.pieces: list[str] = []
         self.marked_from: int | None = None
         heading = QLabel(title)
-        font = heading.font()
-        font.setWeight(font.Weight.DemiBold)
-        heading.setFont(font)
+        heading.setFont(strong_font(heading.font()))
         self.status_label = QuietLabel()
         self.status_label.setAccessibleName(f"{title} status")
         self.text = QPlainTextEdit()

@@ -15,7 +15,7 @@ from PySide6.QtCore import (
     Qt,
     Signal,
 )
-from PySide6.QtGui import QColor, QFont, QPainter, QPen
+from PySide6.QtGui import QColor, QPainter, QPen
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -32,7 +32,7 @@ from PySide6.QtWidgets import (
 from studio.gui.controls import QuietLabel
 from studio.gui.pieces import short_probability, visible_piece
 from studio.gui.style import mixed
-from studio.gui.theme import Theme, current_theme
+from studio.gui.theme import Theme, current_theme, small_font, strong_font
 
 _ROW_HEIGHT, _MARGIN, _NUMBERS_WIDTH = 28, 10, 80
 _SCALES = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -211,8 +211,8 @@ class CandidateDelegate(QStyledItemDelegate):
             painter.fillRect(rect, mixed(theme.panel, theme.accent, 0.18))
         elif state & QStyle.StateFlag.State_MouseOver:
             painter.fillRect(rect, mixed(theme.panel, theme.text, 0.05))
-        font, metrics = QFont(option.font), option.fontMetrics
-        painter.setFont(font)
+        metrics = option.fontMetrics
+        painter.setFont(option.font)
         text_width = min(rect.width() * 0.34, 150.0)
         text_rect = QRectF(rect.left() + _MARGIN, rect.top(), text_width, rect.height())
         text = metrics.elidedText(visible_piece(one.piece), Qt.TextElideMode.ElideRight, int(text_width))
@@ -251,9 +251,7 @@ class CandidateDelegate(QStyledItemDelegate):
         painter.drawText(left, middle | Qt.AlignmentFlag.AlignRight, short_probability(one.base))
         painter.drawText(arrow, Qt.AlignmentFlag.AlignCenter, "→")
         if abs(one.blend - one.base) >= 0.01:
-            font = QFont(painter.font())
-            font.setWeight(QFont.Weight.DemiBold)
-            painter.setFont(font)
+            painter.setFont(strong_font(painter.font()))
             painter.setPen(QColor(theme.text))
         painter.drawText(right, middle | Qt.AlignmentFlag.AlignRight, short_probability(one.blend))
 
@@ -277,9 +275,7 @@ class _Legend(QWidget):
         theme = current_theme()
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        font = QFont(self.font())
-        font.setPointSizeF(font.pointSizeF() * 0.88)
-        painter.setFont(font)
+        painter.setFont(small_font(self.font()))
         middle = self.height() / 2
         x = float(_MARGIN)
         for word, colour in (("base", theme.base), ("blend", theme.blend)):

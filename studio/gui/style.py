@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QPointF, QRect, QRectF, Qt
-from PySide6.QtGui import QColor, QPainter, QPalette, QPen
+from PySide6.QtGui import QColor, QFont, QPainter, QPalette, QPen
 from PySide6.QtWidgets import (
     QProxyStyle,
     QStyle,
@@ -88,8 +88,9 @@ class StudioStyle(QProxyStyle):
         elif element == _Control.CE_ProgressBarContents and isinstance(option, QStyleOptionProgressBar):
             if option.maximum > option.minimum:
                 _draw_progress(option, painter)
-            else:
-                super().drawControl(element, option, painter, widget)
+            else:  # how far is not known
+                half = mixed(_colour(option, _Role.Mid), _colour(option, _Role.Accent), 0.5)
+                _rounded(painter, _rect(option), half, None)
         elif element == _Control.CE_DockWidgetTitle and isinstance(option, QStyleOptionDockWidget):
             _draw_dock_title(option, painter)
         elif element == _Control.CE_PushButtonLabel and widget is not None and widget.property(PRIMARY):
@@ -286,7 +287,7 @@ def _draw_dock_title(option: QStyleOptionDockWidget, painter: QPainter) -> None:
     painter.save()
     font = painter.font()
     font.setPointSizeF(font.pointSizeF() * 0.82)
-    font.setWeight(font.Weight.DemiBold)
+    font.setVariableAxis(QFont.Tag("wght"), 620.0)
     font.setLetterSpacing(font.SpacingType.AbsoluteSpacing, 0.8)
     painter.setFont(font)
     painter.setPen(_colour(option, _Role.PlaceholderText))

@@ -141,8 +141,14 @@ def small_font(font: QFont, *, bold: bool = False) -> QFont:
     """Return a font one step smaller, for labels beside what they label."""
     small = QFont(font)
     small.setPointSizeF(font.pointSizeF() * 0.88)
-    small.setWeight(QFont.Weight.DemiBold if bold else font.weight())
-    return small
+    return strong_font(small) if bold else small
+
+
+def strong_font(font: QFont) -> QFont:
+    """Return a font half-bold, by its weight axis: Qt finds only the regular weight of a variable font."""
+    strong = QFont(font)
+    strong.setVariableAxis(QFont.Tag("wght"), 620.0)
+    return strong
 
 
 def palette_of(theme: Theme) -> QPalette:
