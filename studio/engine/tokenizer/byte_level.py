@@ -5,10 +5,13 @@ Source: Radford et al. 2019 (GPT-2), "Language Models are Unsupervised Multitask
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import tokenizers
 from tokenizers import Regex, models, pre_tokenizers
+
+from studio.errors import EngineError
 
 if TYPE_CHECKING:
     from studio.engine.tokenizer.fields import Fields
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from studio.engine.tokenizer.vocabulary import Vocabulary
 
 MERGES = "tokenizer.ggml.merges"
+
+LONGEST_RUN = 2**20  # the regex engine gives up, by a panic, after ten million steps back
+_TOO_LONG_RUN = re.compile(rf"(?<!\s)\s{{{LONGEST_RUN}}}")
 
 
 def _printable_bytes() -> dict[str, int]:
@@ -49,14 +55,13 @@ class ByteLevelBpe:
             raise fields.error(MERGES, f"do not fit the vocabulary: {error}") from error
         self._tokenizer = tokenizers.Tokenizer(model)
         self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                *(pre_tokenizers.Split(Regex(regex), "isolated") for regex in pre_tokenizer.regexes),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
+            [word_splitter(pre_tokenizer), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
         )
 
     def segment(self, text: str) -> list[int]:
-        """Cut text into tokens."""
+        """Cut text into tokens. Raises `EngineError` for `LONGEST_RUN` spaces in a row."""
+        if len(text) > LONGEST_RUN and _TOO_LONG_RUN.search(text):
+            raise EngineError(f"the text has {LONGEST_RUN} spaces or more in a row")
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def to_bytes(self, token_text: str) -> bytes:
@@ -65,6 +70,13 @@ class ByteLevelBpe:
             return bytes(BYTE_OF_CHARACTER[character] for character in token_text)
         except KeyError:  # not written in byte characters: the text stands for itself
             return token_text.encode()
+
+
+def word_splitter(pre_tokenizer: PreTokenizer) -> pre_tokenizers.PreTokenizer:
+    """Make what cuts text into words."""
+    return pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(regex), "isolated") for regex in pre_tokenizer.regexes]
+    )
 
 
 def _read_merges(fields: Fields) -> list[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """The process that runs chat templates: a script that imports nothing of the studio, so it starts at once.
 
 It says ``"ready"`` first. Then it reads one JSON object a line, ``{"template": source, "variables": {...}}``,
-and answers each with a line: ``{"text": ...}`` or ``{"error": "refused" | "faulty" | "limit", "message": ...}``.
+and answers each with one line: ``{"text": ...}``, or ``{"error": kind, "message": ...}`` where the kind is
+``refused``, ``faulty`` or ``limit``.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ def strftime_now(form: str) -> str:
     return datetime.now().strftime(form)
 
 
-def to_json(value: Any, **options: Any) -> str:
+def to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
     """Write JSON as it is; Jinja's own filter would escape it for HTML."""
-    return json.dumps(value, **{"ensure_ascii": False, **options})
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
 
 
 def make_environment() -> ImmutableSandboxedEnvironment:

@@ -107,13 +107,13 @@ def read_vocabulary(
 
 def _unique_ids(fields: Fields, texts: list[str]) -> dict[str, int]:
     ids = {text: token for token, text in enumerate(texts)}
-    if len(ids) == len(texts):
-        return ids
-    seen: dict[str, int] = {}
-    for token, text in enumerate(texts):
-        first = seen.setdefault(text, token)
-        if first != token and text:  # empty tokens are placeholders that no text can match
-            raise fields.error(TOKENS, f"tokens {first} and {token} are both {text[:40]!r}")
+    if len(ids) < len(texts):
+        seen: dict[str, int] = {}
+        for token, text in enumerate(texts):
+            first = seen.setdefault(text, token)
+            if first != token and text:
+                raise fields.error(TOKENS, f"tokens {first} and {token} are both {text[:40]!r}")
+    ids.pop("", None)  # empty tokens are placeholders that no text can match
     return ids
 
 
