@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ALIGNMENT = 32
 MAX_ALIGNMENT = 1 << 16
-MAX_ENTRIES = 1 << 16  # keys, and tensors: the largest models have a few thousand
+MAX_ENTRIES = 1 << 15  # keys, and tensors: the largest models have a few thousand
 MAX_KEY_BYTES = (1 << 16) - 1
 MAX_NAME_BYTES = 63  # ggml holds a name and its final zero in 64 bytes
 MAX_DIMENSIONS = 4

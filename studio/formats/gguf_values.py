@@ -21,8 +21,11 @@ Buffer: TypeAlias = "bytes | mmap.mmap"
 MAX_HEADER_BYTES = 64 << 20
 """Cap on everything before the tensors: four times what the largest vocabularies in use need."""
 
-MAX_ITEMS = 1 << 21
-"""Cap on the texts and arrays inside arrays: each becomes a Python object."""
+MAX_TEXTS = 1 << 21
+"""Cap on the texts in all arrays: almost three times what the largest vocabularies in use need."""
+
+MAX_INNER_ARRAYS = 1 << 14
+"""Cap on the arrays inside arrays."""
 
 MAX_DEPTH = 8
 """Cap on arrays inside arrays; no known key nests them at all."""
@@ -83,7 +86,8 @@ class Cursor:
         self.position = 0
         self.where = "header"  # what is being read, for error messages
         self.end = min(len(data), MAX_HEADER_BYTES)
-        self._items = 0
+        self._texts = 0
+        self._inner_arrays = 0
 
     def error(self, message: str, remedy: str = DAMAGED) -> FormatError:
         """Return a `FormatError` about what is being read."""
@@ -127,7 +131,9 @@ class Cursor:
     def texts(self, count: int) -> list[str]:
         """Read an array of texts. A vocabulary has 10^5: this loop decides how long opening a file takes."""
         self.require(count * _UINT64.size, f"an array of {count} texts")
-        self._count_items(count)
+        self._texts += count
+        if self._texts > MAX_TEXTS:
+            raise self.error(f"the metadata holds more than {MAX_TEXTS:,} texts", NOT_WELL_FORMED)
         data, position, end = self.data, self.position, self.end
         read_length = _UINT64.unpack_from
         values: list[str] = []
@@ -174,10 +180,9 @@ class Cursor:
         if kind is not ValueType.ARRAY:
             return self.numbers(kind, count)
         self.require(count * 12, f"an array of {count} arrays")  # type and count of each
-        self._count_items(count)
+        self._inner_arrays += count
+        if self._inner_arrays > MAX_INNER_ARRAYS:
+            raise self.error(
+                f"the metadata holds more than {MAX_INNER_ARRAYS:,} inner arrays", NOT_WELL_FORMED
+            )
         return [self._array(depth + 1) for _ in range(count)]
-
-    def _count_items(self, count: int) -> None:
-        self._items += count
-        if self._items > MAX_ITEMS:
-            raise self.error(f"the metadata holds more than {MAX_ITEMS:,} texts", NOT_WELL_FORMED)

@@ -241,6 +241,10 @@ FAULTS: dict[str, tuple[bytes, str]] = {
         gguf_file(pair("k", ARRAY, u32(ARRAY) + u64(HUGE))),
         "k: an array of 9223372036854775808 arrays",
     ),
+    "too many arrays": (
+        gguf_file(pair("k", ARRAY, u32(ARRAY) + u64(1 << 20)), data=12 << 20),
+        "more than 16,384",
+    ),
     "arrays nested": (gguf_file(pair("k", ARRAY, deep(5000))), "k: arrays are nested more than 8 deep"),
     "header too long": (
         gguf_file(pair("k", ARRAY, u32(UINT8) + u64(65 << 20)), data=65 << 20),
