@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEventLoop, QTimer
 
@@ -19,7 +19,7 @@ from studio.resources import demo_session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from studio.contracts import Plugins
+    from studio.contracts import Engine, Plugins
     from studio.gui.theme import ThemeName
     from studio.jobs.live import LiveResult
 
@@ -33,12 +33,14 @@ PATIENCE_MS = 120_000
 class Show:
     """Plays a session on a desk that draws offscreen: opens it, moves a fader, generates."""
 
-    def __init__(self, session: Path, plugins: Plugins, theme: ThemeName = "light") -> None:
+    def __init__(
+        self, session: Path, plugins: Plugins, theme: ThemeName = "light", *, engine: Engine | None = None
+    ) -> None:
         choose_platform(headless=True)
         self._folder = tempfile.TemporaryDirectory()
         settings = Settings(Path(self._folder.name) / "desk.ini")
         settings.theme = theme
-        self.desk = Desk(application(), plugins, settings=settings)
+        self.desk = Desk(application(), plugins, engine=engine, settings=settings)
         self.desk.window.resize(*SIZE)
         self.desk.window.show()
         self.result: LiveResult | None = None
@@ -46,12 +48,16 @@ class Show:
         self.desk.live.shown.connect(self._keep)
         self.desk.notices.failed.connect(self._fail)
         self.desk.sessions.open(session, template=True)
-        self._wait_until(self._is_settled)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until what the session holds is on the screen and no job is left."""
+        self.wait_until(self._is_settled)
 
     def move(self, key: str, scale: float) -> LiveResult:
         """Move a fader as a hand does, and wait until the answer is on the screen."""
         self.desk.window.stack.rows[key].number.setValue(scale)
-        self._wait_until(lambda: self.result is not None and self.result.request.state == self._blend)
+        self.wait_until(self._is_answered)
         assert self.result is not None
         return self.result
 
@@ -60,7 +66,7 @@ class Show:
         done: list[bool] = []
         self.desk.prompt.finished.connect(lambda: done.append(True))
         self.desk.prompt.generate()
-        self._wait_until(lambda: bool(done))
+        self.wait_until(lambda: bool(done))
 
     def save(self, path: Path) -> None:
         """Save a picture of the window."""
@@ -69,25 +75,7 @@ class Show:
                 "the picture could not be written", path=path, remedy="Name a PNG file elsewhere"
             )
 
-    def close(self) -> None:
-        """Take the desk down."""
-        self.desk.close()
-        self._folder.cleanup()
-
-    @property
-    def _blend(self) -> Any:
-        return self.desk.session.stack.blend
-
-    def _is_settled(self) -> bool:
-        return self.result is not None and not self.desk.jobs.busy
-
-    def _keep(self, result: LiveResult) -> None:
-        self.result = result
-
-    def _fail(self, text: str) -> None:
-        self._failure = text
-
-    def _wait_until(self, condition: Callable[[], bool]) -> None:
+    def wait_until(self, condition: Callable[[], bool]) -> None:
         """Turn the event loop until something is so; a failure or a long silence ends the show."""
         loop = QEventLoop()
         look, patience = QTimer(), QTimer()
@@ -98,6 +86,29 @@ class Show:
         loop.exec()
         if not condition():
             raise StudioError(self._failure or "the desk did not answer in time")
+
+    def close(self) -> None:
+        """Take the desk down."""
+        self.desk.close()
+        self._folder.cleanup()
+
+    def _is_answered(self) -> bool:
+        """Say whether the newest answer is to what the session holds now."""
+        session, result = self.desk.session, self.result
+        return (
+            result is not None
+            and result.request.state == session.stack.blend
+            and result.request.prompt == session.prompt
+        )
+
+    def _is_settled(self) -> bool:
+        return self._is_answered() and not self.desk.jobs.busy
+
+    def _keep(self, result: LiveResult) -> None:
+        self.result = result
+
+    def _fail(self, text: str) -> None:
+        self._failure = text
 
 
 def save_screenshot(

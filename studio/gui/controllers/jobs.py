@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakSet
 
 from PySide6.QtCore import QObject, Signal
 
@@ -41,9 +42,10 @@ class JobsController(QObject):
         self._notices = notices
         self._runner = JobRunner()
         self._count = 0
-        self._keys: dict[Job, str] = {}
+        self._keys: WeakKeyDictionary[Job, str] = WeakKeyDictionary()
         self._then: dict[Job, Callable[[Any], object]] = {}
-        self._asides: set[Job] = set()
+        self._asides: WeakSet[Job] = WeakSet()
+        self._delivered: WeakSet[Job] = WeakSet()
         self._failed: dict[str, Job] = {}
         bridge.newest(self._runner.changed, self._show, key=lambda job: job)
         panel.cancel_requested.connect(self._cancel)
@@ -92,10 +94,9 @@ class JobsController(QObject):
         share = progress.done / progress.total if progress.total > 0 else None
         message = str(job.error) if job.error is not None else progress.message
         self._panel.set_job(JobStatus(key, job.title, _STATES[job.state], share, job.eta_seconds, message))
-        if job.state not in ("done", "failed", "cancelled"):
-            return
-        self._keys.pop(job, None)
-        self._asides.discard(job)
+        if job.state not in ("done", "failed", "cancelled") or job in self._delivered:
+            return  # a notice of progress may arrive after the job ended, and show that already
+        self._delivered.add(job)
         then = self._then.pop(job, None)
         if job.state == "failed" and job.error is not None:
             self._failed[key] = job

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 class LiveController(QObject):
-    """Keeps the next token view true to the session. The newest request wins; stale ones are never shown."""
+    """Keeps the next token view true to the session.
+
+    The engine thread answers the newest request, and under an endless drag a slightly older one now and then;
+    answers come in the order of their requests, so what arrives is always the newest there is.
+    """
 
     shown = Signal(object)
     """(LiveResult): the view shows it now."""
@@ -39,7 +43,7 @@ class LiveController(QObject):
         self._engine = engine
         self._window = window
         self._notices = notices
-        self._newest = 0
+        self._asking = False
         self._latency: float | None = None
         self._complaint = ""
         session.stack.changed.connect(self.refresh)
@@ -55,6 +59,7 @@ class LiveController(QObject):
     def refresh(self) -> None:
         """Ask for what the session holds now."""
         session, view = self._session, self._window.next_token
+        self._asking = False
         if session.base is None:
             view.set_message("Open a base model to begin")
         elif not session.prompt.text and not session.prompt.chat:
@@ -62,13 +67,14 @@ class LiveController(QObject):
             view.set_message("Write a prompt to see what comes next")
         else:
             try:
-                self._newest = self._engine.evaluate(LiveRequest.of(session))
+                self._engine.evaluate(LiveRequest.of(session))
+                self._asking = True
             except StudioError as error:
                 self._fail(error)
 
     def _show(self, result: LiveResult) -> None:
-        if result.number != self._newest or result.request.base is not self._session.base:
-            return  # a newer one is on its way
+        if not self._asking or result.request.base is not self._session.base:
+            return  # the answer to a question that no longer stands
         self._complaint = ""
         self._latency = result.milliseconds
         found = result.next_token

@@ -72,6 +72,9 @@ class ModelsController(QObject):
     def add_adapter(self, location: str | Path) -> None:
         """Read an adapter for the base and put it on the stack."""
         base = self._session.base
+        if base is None:
+            self._notices.warn("Open a base model first: adapters are read for their base")
+            return
         self._jobs.run(
             f"Add {Path(location).name}",
             load_adapter(location, base, self._plugins),
@@ -94,7 +97,7 @@ class ModelsController(QObject):
             self._notices.error("This base takes no text", opened.tokenizer_error)
         self.opened.emit(opened.base.path)
 
-    def _take_adapter(self, loaded: LoadedAdapter, base: BaseModel | None) -> None:
+    def _take_adapter(self, loaded: LoadedAdapter, base: BaseModel) -> None:
         if base is not self._session.base:  # another base came first: read it for that one
             self.add_adapter(loaded.location)
             return

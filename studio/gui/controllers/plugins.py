@@ -30,7 +30,7 @@ class PluginsController(QObject):
         self._notices = notices
         self._docks: dict[str, QDockWidget] = {}
         window.plugins.set_plugins(plugins.statuses)
-        window.set_plugins_summary(plugins_summary(plugins.statuses))
+        window.set_plugins_summary(f"Plugins {plugins_summary(plugins.statuses)}")
         window.commands.plugin_list.triggered.connect(self._show_list)
         for panel in plugins.panels:
             action = window.menus.plugins.addAction(panel.name)
