@@ -87,9 +87,10 @@ class StackedExporter:
 
 
 def choose_alpha(parts: Sequence[Part], modules: Sequence[str]) -> float:
-    """Choose the one alpha of the file so that the largest weight of B lies in (1/2, 1], which suits F16.
+    """Choose the one alpha of the file so that the weights of B come close to 1 but not above, which suits F16.
 
-    It is the largest rank times a power of two: for equal ranks, B keeps its digits and only its exponents move.
+    It is the largest rank times a power of two, so that where all ranks are equal B keeps its digits and only
+    its exponents move.
     """
     pairs = [(adapter.factors[module], scale) for adapter, scale in parts for module in adapter.factors]
     rank = max(_rank(parts, module) for module in modules)
@@ -99,7 +100,7 @@ def choose_alpha(parts: Sequence[Part], modules: Sequence[str]) -> float:
 
 
 def stack_module(parts: Sequence[Part], module: str, alpha: float) -> tuple[FloatArray, FloatArray]:
-    """Put the factors of a module side by side: A ``(R, in)`` and B ``(out, R)``; alpha / R * B A is the sum.
+    """Put the factors of a module side by side: A ``(R, in)`` and B ``(out, R)``, alpha / R * B A the sum.
 
     Every reader of such a file scales by alpha / R, so B takes the effective scales times R / alpha.
     """

@@ -1,0 +1,93 @@
+"""An adapter holds checked factors."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from studio.contracts import LowRankAdapter
+from studio.errors import FormatError
+from studio.lora.adapter import Adapter, LoraFactors
+
+Q = "blk.0.attn_q.weight"
+
+
+def factors(rank: int = 2, alpha: float = 4.0, rank_stabilised: bool = False) -> LoraFactors:
+    rng = np.random.default_rng(rank)
+    a, b = rng.standard_normal((rank, 5)), rng.standard_normal((3, rank))
+    return LoraFactors(a.astype(np.float32), b.astype(np.float32), alpha, rank_stabilised)
+
+
+def test_scaling_is_alpha_over_rank() -> None:
+    assert factors(rank=4, alpha=8).scaling == 2
+
+
+def test_rank_stabilised_scaling_is_alpha_over_the_root_of_the_rank() -> None:
+    assert factors(rank=4, alpha=8, rank_stabilised=True).scaling == 4
+
+
+def test_delta_is_scaling_times_b_a_x() -> None:
+    pair = factors()
+    x = np.ones((7, 5), dtype=np.float32)
+    delta = Adapter("pirate", {Q: pair}).delta(Q, x)
+    assert delta is not None
+    np.testing.assert_allclose(delta, x @ (pair.scaling * pair.b @ pair.a).T, rtol=1e-5, atol=1e-5)
+
+
+def test_a_module_it_lacks_has_no_delta_and_rank_0() -> None:
+    adapter = Adapter("pirate", {Q: factors()})
+    assert adapter.delta("blk.1.attn_q.weight", np.ones(5, dtype=np.float32)) is None
+    assert adapter.rank("blk.1.attn_q.weight") == 0
+    assert adapter.rank(Q) == 2
+
+
+def test_it_satisfies_the_protocol_of_low_rank_adapters() -> None:
+    assert isinstance(Adapter("pirate", {Q: factors()}), LowRankAdapter)
+
+
+def test_no_two_adapters_share_a_version() -> None:
+    assert Adapter("pirate", {Q: factors()}).version != Adapter("pirate", {Q: factors()}).version
+
+
+def test_replacing_factors_changes_the_version_and_no_mapping_handed_out() -> None:
+    adapter = Adapter("pirate", {Q: factors()})
+    before, version = adapter.factors, adapter.version
+    adapter.replace(Q, factors(rank=3))
+    assert adapter.version != version
+    assert (before[Q].rank, adapter.rank(Q)) == (2, 3)
+
+
+def test_factors_cannot_be_written_behind_its_back() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        factors().a[0, 0] = 1
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((2, 5), (3, 3)), ((5,), (3, 5)), ((0, 5), (3, 0)), ((2, 5), (3, 2, 1))],
+    ids=["ranks differ", "A is no matrix", "rank 0", "B is no matrix"],
+)
+def test_what_is_no_pair_is_refused_by_module(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    pair = LoraFactors(np.zeros(a, dtype=np.float32), np.zeros(b, dtype=np.float32), 1)
+    with pytest.raises(FormatError, match="no pair") as caught:
+        Adapter("pirate", {Q: pair}, source=Path("pirate.gguf"))
+    assert caught.value.where == Q
+    assert caught.value.path == Path("pirate.gguf")
+
+
+@pytest.mark.parametrize("alpha", [math.nan, math.inf, -1.0])
+def test_an_alpha_that_is_no_number_from_0_is_refused(alpha: float) -> None:
+    with pytest.raises(FormatError, match="alpha"):
+        Adapter("pirate", {Q: factors(alpha=alpha)})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_listed_by_tensor(value: float) -> None:
+    pair = factors()
+    b = pair.b.copy()
+    b[1, 1] = value
+    with pytest.raises(FormatError, match=r"1 tensors hold NaN or infinity: blk\.0\.attn_q\.weight \(B\)"):
+        Adapter("pirate", {Q: LoraFactors(pair.a, b, 1), "blk.0.attn_k.weight": pair})

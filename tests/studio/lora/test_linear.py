@@ -1,0 +1,120 @@
+"""LoraLinear, the layer to try LoRA with."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from studio.errors import MismatchError, StudioError
+from studio.lora.linear import LoraLinear
+
+WEIGHT = np.random.default_rng(1).standard_normal((6, 4), dtype=np.float32)
+INPUTS = np.random.default_rng(2).standard_normal((3, 4), dtype=np.float32)
+
+
+@pytest.fixture
+def trained() -> LoraLinear:
+    """A layer whose B is no longer zero."""
+    layer = LoraLinear(WEIGHT, rank=2, alpha=4, seed=0)
+    layer.lora_b = np.random.default_rng(3).standard_normal((6, 2), dtype=np.float32)
+    return layer
+
+
+def test_a_new_layer_gives_the_outputs_of_its_weight() -> None:
+    layer = LoraLinear(WEIGHT, rank=2, alpha=4)
+    np.testing.assert_array_equal(layer.forward_batch(INPUTS), INPUTS @ WEIGHT.T)
+    assert not layer.lora_b.any()
+
+
+def test_a_starts_kaiming_uniform() -> None:
+    a = LoraLinear(np.zeros((2, 400), dtype=np.float32), rank=50, alpha=1, seed=0).lora_a
+    bound = 1 / math.sqrt(400)
+    assert np.abs(a).max() <= bound
+    assert a.std() == pytest.approx(bound / math.sqrt(3), rel=0.02)  # of the uniform distribution
+
+
+def test_forward_adds_the_scaled_delta(trained: LoraLinear) -> None:
+    expected = INPUTS @ (WEIGHT + 2 * trained.lora_b @ trained.lora_a).T
+    np.testing.assert_allclose(trained.forward_batch(INPUTS), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(trained.forward(INPUTS[0]), expected[0], rtol=1e-5, atol=1e-5)
+    assert trained.scaling == 2
+
+
+def test_merging_changes_no_output_and_unmerging_restores_every_bit(trained: LoraLinear) -> None:
+    before = trained.forward_batch(INPUTS)
+    trained.merge()
+    assert trained.is_merged
+    np.testing.assert_allclose(trained.forward_batch(INPUTS), before, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(trained.weight, WEIGHT + 2 * trained.lora_b @ trained.lora_a, rtol=1e-5)
+    trained.unmerge()
+    np.testing.assert_array_equal(trained.weight, WEIGHT)
+    assert not trained.is_merged
+
+
+def test_merging_twice_merges_once(trained: LoraLinear) -> None:
+    trained.merge()
+    once = trained.weight
+    trained.merge()
+    assert trained.weight is once
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_disabled_layer_gives_the_outputs_of_its_weight(trained: LoraLinear, merged: bool) -> None:
+    if merged:
+        trained.merge()
+    trained.disable()
+    assert not trained.is_enabled
+    np.testing.assert_array_equal(trained.forward_batch(INPUTS), INPUTS @ WEIGHT.T)
+    trained.enable()
+    assert not np.array_equal(trained.forward_batch(INPUTS), INPUTS @ WEIGHT.T)
+
+
+def test_it_counts_its_parameters(trained: LoraLinear) -> None:
+    assert trained.trainable_params == 2 * (4 + 6)
+    assert trained.total_params == 24 + 20
+    assert trained.compression_ratio == pytest.approx(20 / 44)
+
+
+def test_the_setters_check_shape_and_numbers(trained: LoraLinear) -> None:
+    with pytest.raises(MismatchError, match=r"A must be \(2, 4\)"):
+        trained.lora_a = np.zeros((4, 2), dtype=np.float32)
+    with pytest.raises(MismatchError, match=r"B must be \(6, 2\)"):
+        trained.lora_b = np.zeros((6, 3), dtype=np.float32)
+    with pytest.raises(StudioError, match="NaN"):
+        trained.lora_a = np.full((2, 4), np.nan, dtype=np.float32)
+
+
+def test_factors_stand_still_while_merged(trained: LoraLinear) -> None:
+    trained.merge()
+    with pytest.raises(StudioError, match="unmerge"):
+        trained.lora_b = np.zeros((6, 2), dtype=np.float32)
+
+
+def test_a_clone_goes_its_own_way(trained: LoraLinear) -> None:
+    clone = trained.clone()
+    clone.lora_b = np.zeros((6, 2), dtype=np.float32)
+    clone.merge()
+    assert trained.lora_b.any()
+    assert not trained.is_merged
+
+
+def test_its_factors_make_the_same_delta(trained: LoraLinear) -> None:
+    factors = trained.factors
+    assert (factors.rank, factors.scaling, factors.shape) == (2, 2, (6, 4))
+
+
+def test_inputs_of_another_length_are_refused(trained: LoraLinear) -> None:
+    with pytest.raises(MismatchError, match=r"\(4\), not \(5,\)"):
+        trained.forward(np.zeros(5, dtype=np.float32))
+    with pytest.raises(MismatchError, match=r"\(T, 4\)"):
+        trained.forward_batch(np.zeros(4, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("shape", "rank", "alpha"), [((4,), 1, 1.0), ((0, 4), 1, 1.0), ((6, 4), 0, 1.0), ((6, 4), 1, math.nan)]
+)
+def test_a_layer_that_makes_no_sense_is_refused(shape: tuple[int, ...], rank: int, alpha: float) -> None:
+    with pytest.raises(StudioError):
+        LoraLinear(np.zeros(shape, dtype=np.float32), rank, alpha)
