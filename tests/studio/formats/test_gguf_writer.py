@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from studio.errors import SaveError
+from studio.formats import gguf_writer
 from studio.formats.gguf_file import GgufFile
 from studio.formats.gguf_header import read_header
 from studio.formats.gguf_writer import write_gguf, write_gguf_in_steps
@@ -188,6 +189,26 @@ def test_a_byte_that_flips_on_the_way_to_the_disk_is_noticed(
     temporary.write_bytes(content)
     with pytest.raises(SaveError, match="reads back differently"):
         list(work)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [(b"fortune", b"misfort"), (b"truths", b"untrue"), (b"attn_norm", b"attn_none"), (b"GGUF", b"GGML")],
+)
+def test_a_header_that_changes_on_the_way_to_the_disk_is_noticed(
+    tmp_path: Path,
+    tensors: dict[str, np.ndarray[Any, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    written: bytes,
+    found: bytes,
+) -> None:
+    def flush(path: Path) -> None:
+        path.write_bytes(path.read_bytes().replace(written, found))
+
+    monkeypatch.setattr(gguf_writer, "flush_to_disk", flush)
+    with pytest.raises(SaveError, match=r"blend\.gguf: .*reads back differently.*Save again"):
+        write_gguf(tmp_path / "blend.gguf", METADATA, tensors)
     assert os.listdir(tmp_path) == []
 
 
