@@ -123,7 +123,7 @@ class Tokenizer:
         Parameters
         ----------
         after
-            The tokens that come before, whose text is out already: a generation continues its prompt.
+            The tokens that come before and are out already, such as the prompt that a generation continues.
         skip_special
             Leave control tokens out.
         """
@@ -135,7 +135,6 @@ class Tokenizer:
         )
         for token in after:
             stream.feed(token)
-        stream.finish()
         return stream
 
     def render_chat(

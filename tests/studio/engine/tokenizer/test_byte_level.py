@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studio.engine.tokenizer import Tokenizer, tokenizer_from_metadata
@@ -77,11 +77,13 @@ def test_llama_bpe_takes_a_known_word_whole(byte_level: dict[str, MetadataValue]
     assert pieces(tokenizer_from_metadata(byte_level), "ollo", add_special=False) == ["ollo"]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_comes_back(byte_level_tokenizer: Tokenizer, text: str) -> None:
     assert byte_level_tokenizer.decode(byte_level_tokenizer.encode(text)) == text
 
 
+@settings(deadline=None)
 @given(st.text(IN_SMOLLM2))
 def test_any_text_comes_back_from_a_real_vocabulary(smollm2_tokenizer: Tokenizer, text: str) -> None:
     assert smollm2_tokenizer.decode(smollm2_tokenizer.encode(text)) == text

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studio.engine.tokenizer import Tokenizer, tokenizer_from_metadata
@@ -84,12 +84,14 @@ def test_plain_text_never_merges_into_a_control_token(sentence_piece: dict[str, 
     assert [tokenizer.piece(token) for token in plain] == [" ", "<s", ">"]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_comes_back(sentence_piece_tokenizer: Tokenizer, text: str) -> None:
     tokens = sentence_piece_tokenizer.encode(text, add_special=False)
     assert sentence_piece_tokenizer.decode(tokens) == text.replace("▁", " ")  # the two are one
 
 
+@settings(deadline=None)
 @given(st.text(" abcé", max_size=12))
 def test_merging_agrees_with_the_definition(sentence_piece_tokenizer: Tokenizer, text: str) -> None:
     """Merge the best of all pairs, over and over, in the whole text: slow, and plainly right."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studio.engine.tokenizer import Tokenizer, tokenizer_from_metadata
@@ -93,6 +93,7 @@ def test_a_stream_that_ends_early_says_so(byte_level_tokenizer: Tokenizer) -> No
     assert stream.finish() == "\ufffd"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 49151)))
 def test_a_stream_writes_what_decoding_writes(smollm2_tokenizer: Tokenizer, tokens: list[int]) -> None:
     stream = smollm2_tokenizer.stream()
@@ -105,3 +106,9 @@ def test_a_stream_that_continues_a_prompt_keeps_the_space(sentence_piece_tokeniz
     (space_a,) = sentence_piece_tokenizer.encode("a", add_special=False)
     assert sentence_piece_tokenizer.stream().feed(space_a) == "a"
     assert sentence_piece_tokenizer.stream(prompt).feed(space_a) == " a"
+
+
+def test_a_stream_completes_a_character_that_the_prompt_began(byte_level_tokenizer: Tokenizer) -> None:
+    first, *rest = byte_level_tokenizer.encode("é")
+    stream = byte_level_tokenizer.stream([first])
+    assert [stream.feed(token) for token in rest] == ["é"]
