@@ -103,8 +103,8 @@ class LocalEngine:
     ) -> list[Evaluation]:
         """Evaluate the last position of the same tokens under several blends, in one pass for all of them.
 
-        Each result's time is that of the whole pass. A blend's logits may differ in their last digits from those
-        it has alone, since the products are of another size.
+        Each result's time is that of the whole pass. A blend's logits may differ in their last digits from
+        those it has alone, since the products are of another size.
         """
         started = time.perf_counter()
         ids = self._checked(tokens)

@@ -81,12 +81,12 @@ def attention(xp: Any, queries: Array, keys: Array, values: Array, mask: Array |
         -1, -2
     )  # [N, groups, members * T, size] @ [.., size, S] -> [.., members * T, S]
     if mask is not None:
-        scores = (scores.reshape(blends, groups, members, length, span) + mask).reshape(scores.shape)
+        scores.reshape(blends, groups, members, length, span)[...] += mask
     scores -= scores.max(axis=-1, keepdims=True)
     xp.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    mixed = (scores @ values).reshape(blends, groups, members, length, size)
-    return mixed.transpose(1, 2, 4, 0, 3).reshape(heads * size, blends * length)
+    mixed = scores @ values / scores.sum(axis=-1, keepdims=True)  # [N, groups, members * T, size]
+    by_head = mixed.reshape(blends, groups, members, length, size).transpose(1, 2, 4, 0, 3)
+    return by_head.reshape(heads * size, blends * length)
 
 
 def causal_mask(xp: Any, start: int, length: int) -> Array | None:
