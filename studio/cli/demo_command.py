@@ -45,5 +45,5 @@ def demo(
             raise
         print(f"screenshot  none: {missing}")
         return
-    save_screenshot(demo_session(), target)
+    save_screenshot(demo_session(), target, safe_mode=context.obj.safe_mode)
     print(f"screenshot  {target}")
