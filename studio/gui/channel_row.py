@@ -11,16 +11,15 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QVBoxLayout, QWi
 
 from studio.gui.controls import (
     CloseButton,
-    ElidedLabel,
+    DeskLabel,
     LetterButton,
     NumberBox,
-    QuietLabel,
     name_control,
     set_text_colour,
 )
 from studio.gui.fader import STEPS_PER_UNIT, Fader
 from studio.gui.style import mixed
-from studio.gui.theme import current_theme, strong_font
+from studio.gui.theme import current_theme
 
 
 @dataclass(frozen=True)
@@ -75,15 +74,13 @@ class ChannelRow(QFrame):
         self._colour_index = colour_index
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         key = channel.key
-        self.name_label = ElidedLabel()
-        self.name_label.setFont(strong_font(self.name_label.font()))
+        self.name_label = DeskLabel(strong=True, elided=True)
         self.fader = Fader()
         self.number = NumberBox("", -1000.0, 1000.0, 0.05)
-        self.number.setFixedWidth(62)
         self.mute_button = LetterButton("M", "warning", "")
         self.solo_button = LetterButton("S", "good", "")
         self.remove_button = CloseButton("")
-        self.details_label = QuietLabel()
+        self.details_label = DeskLabel(small=True, quiet=True, elided=True)
 
         head = QHBoxLayout()
         head.setSpacing(4)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QPointF, QRectF, QSize, Qt
+from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPalette, QPen
 from PySide6.QtWidgets import (
     QAbstractButton,
     QAbstractSpinBox,
+    QApplication,
     QDoubleSpinBox,
     QLabel,
     QSizePolicy,
@@ -15,7 +16,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.gui.style import RADIUS, mixed
-from studio.gui.theme import current_theme, small_font
+from studio.gui.theme import current_theme, small_font, strong_font
 
 
 class LetterButton(QAbstractButton):
@@ -30,7 +31,12 @@ class LetterButton(QAbstractButton):
         self.setAccessibleName(name)
         self.setToolTip(name)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setFixedSize(24, 20)
+        self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+
+    def sizeHint(self) -> QSize:
+        """Grow with the font."""
+        height = self.fontMetrics().height()
+        return QSize(height + 9, height + 5)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         """Remember whether Shift was held, for whoever handles the click."""
@@ -70,7 +76,7 @@ class CloseButton(QAbstractButton):
         self.setAccessibleName(name)
         self.setToolTip(name)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setFixedSize(22, 20)
+        self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
 
     def sizeHint(self) -> QSize:
         """Return its fixed size."""
@@ -104,7 +110,16 @@ class NumberBox(QDoubleSpinBox):
         self.setKeyboardTracking(False)
         self.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
         self.setAlignment(Qt.AlignmentFlag.AlignRight)
+        self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         name_control(self, name)
+
+    def sizeHint(self) -> QSize:
+        """Ask for the room that a usual number takes, not the longest one."""
+        return QSize(self.fontMetrics().horizontalAdvance("-00.00") + 20, super().sizeHint().height())
+
+    def minimumSizeHint(self) -> QSize:
+        """Take no less."""
+        return self.sizeHint()
 
     def textFromValue(self, value: float) -> str:
         """Write two decimals, or as many more as the number has."""
@@ -113,25 +128,48 @@ class NumberBox(QDoubleSpinBox):
         return f"{'0' if whole == '-0' and not decimals else whole}.{decimals.ljust(2, '0')}"
 
 
-class QuietLabel(QLabel):
-    """A small label that steps back behind what it names; it follows the theme."""
+class DeskLabel(QLabel):
+    """A plain-text label that may be small, strong, quiet, or elided, and stays so when the font is changed.
 
-    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
+    An elided one ends in … where it has no room, instead of making its panel wider.
+    """
+
+    def __init__(
+        self,
+        text: str = "",
+        *,
+        small: bool = False,
+        strong: bool = False,
+        quiet: bool = False,
+        elided: bool = False,
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(text, parent)
-        self.setForegroundRole(QPalette.ColorRole.PlaceholderText)
-        self.setFont(small_font(self.font()))
-
-
-class ElidedLabel(QLabel):
-    """A label that ends in … where it has no room, instead of making its panel wider."""
-
-    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
-        super().__init__(text, parent)
+        self._small, self._strong, self._elided = small, strong, elided
         self.setTextFormat(Qt.TextFormat.PlainText)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        if quiet:
+            self.setForegroundRole(QPalette.ColorRole.PlaceholderText)
+        if elided:
+            self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self._take_font()
+
+    def _take_font(self) -> None:
+        font = QApplication.font()
+        if self._small:
+            font = small_font(font)
+        self.setFont(strong_font(font) if self._strong else font)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Follow the application's font size."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ApplicationFontChange:
+            self._take_font()
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Paint as much of the text as fits."""
+        if not self._elided:
+            super().paintEvent(event)
+            return
         painter = QPainter(self)
         painter.setPen(self.palette().color(self.foregroundRole()))
         rect = self.contentsRect()

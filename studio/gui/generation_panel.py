@@ -10,7 +10,6 @@ from PySide6.QtWidgets import (
     QAbstractSpinBox,
     QGridLayout,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QPlainTextEdit,
     QPushButton,
@@ -21,9 +20,9 @@ from PySide6.QtWidgets import (
 )
 
 from studio.contracts import Sampling
-from studio.gui.controls import NumberBox, QuietLabel, name_control
+from studio.gui.controls import DeskLabel, NumberBox, name_control
 from studio.gui.style import PRIMARY, mixed
-from studio.gui.theme import current_theme, strong_font
+from studio.gui.theme import current_theme
 
 Side: TypeAlias = Literal["base", "blend"]
 
@@ -131,9 +130,8 @@ class StreamView(QWidget):
         super().__init__(parent)
         self.pieces: list[str] = []
         self.marked_from: int | None = None
-        heading = QLabel(title)
-        heading.setFont(strong_font(heading.font()))
-        self.status_label = QuietLabel()
+        heading = DeskLabel(title, strong=True)
+        self.status_label = DeskLabel(small=True, quiet=True)
         self.status_label.setAccessibleName(f"{title} status")
         self.text = QPlainTextEdit()
         self.text.setReadOnly(True)
@@ -207,11 +205,11 @@ class SamplingControls(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.max_tokens = _whole_number("Most tokens to make", 1, 1_000_000)
+        self.max_tokens = _whole_number("Most tokens to make", 1, 999_999)
         self.max_tokens.setSingleStep(16)
         self.temperature = NumberBox("Temperature", 0.0, 100.0, 0.1)
         self.temperature.setToolTip("0 is greedy: always the likeliest token")
-        self.top_k = _whole_number("Top-k", 0, 10_000_000)
+        self.top_k = _whole_number("Top-k", 0, 999_999)
         self.top_k.setSpecialValueText("off")
         self.top_k.setToolTip("Keep the k likeliest tokens")
         self.top_p = NumberBox("Top-p", 0.0, 1.0, 0.05)
@@ -225,6 +223,7 @@ class SamplingControls(QWidget):
         self.seed.setToolTip("The same seed makes the same choices; empty draws a fresh one")
         self.seed.setValidator(QRegularExpressionValidator(QRegularExpression(r"\d{0,18}"), self.seed))
         self.seed.setAlignment(Qt.AlignmentFlag.AlignRight)
+        self.seed.setFixedWidth(76)
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(6)
@@ -238,9 +237,8 @@ class SamplingControls(QWidget):
             ("Seed", self.seed),
         ]
         for column, (title, field) in enumerate(fields):
-            label = QuietLabel(title)
+            label = DeskLabel(title, small=True, quiet=True)
             label.setBuddy(field)
-            field.setFixedWidth(72 if field is self.seed else 58)
             grid.addWidget(label, 0, column)
             grid.addWidget(field, 1, column)
         self.set_sampling(Sampling())

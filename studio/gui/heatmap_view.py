@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QVBoxLayout, QW
 
 from studio.gui.cell_plot import BoolArray, CellPlot
 from studio.gui.colour_scale import ColourBar, colour_range, colour_table
-from studio.gui.controls import ElidedLabel
+from studio.gui.controls import DeskLabel
 from studio.gui.theme import current_theme
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class HeatmapView(QWidget):
         self.mode_box = QComboBox()
         self.mode_box.setAccessibleName("What the heatmap shows")
         self.mode_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
-        self.readout = ElidedLabel()
+        self.readout = DeskLabel(elided=True)
         self.readout.setAccessibleName("Value under the pointer")
         self.colour_bar = ColourBar()
         self.hold_box = QCheckBox("Hold range")

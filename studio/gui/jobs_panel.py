@@ -17,7 +17,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.gui.controls import ElidedLabel, QuietLabel, set_text_colour
+from studio.gui.controls import DeskLabel, set_text_colour
 from studio.gui.theme import current_theme
 
 JobState: TypeAlias = Literal["waiting", "running", "done", "failed", "cancelled"]
@@ -65,7 +65,9 @@ class JobsPanel(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._rows: dict[str, JobRow] = {}
-        self.empty_label = QuietLabel("No jobs. Opening, exporting and measuring show up here.")
+        self.empty_label = DeskLabel(
+            "No jobs. Opening, exporting and measuring show up here.", small=True, quiet=True
+        )
         self.clear_button = QPushButton("Clear finished")
         self.clear_button.setAccessibleName("Clear finished jobs")
         self.clear_button.setEnabled(False)
@@ -133,7 +135,7 @@ class JobRow(QWidget):
         self.bar.setSizePolicy(policy)
         self.state_label = QLabel()
         self.state_label.setMinimumWidth(120)
-        self.message_label = ElidedLabel()
+        self.message_label = DeskLabel(elided=True)
         self.message_label.setForegroundRole(self.palette().ColorRole.PlaceholderText)
         self.report_button = QPushButton("Report…")
         self.cancel_button = QPushButton("Cancel")

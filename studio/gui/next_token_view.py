@@ -29,7 +29,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.gui.controls import QuietLabel
+from studio.gui.controls import DeskLabel
 from studio.gui.pieces import short_probability, visible_piece
 from studio.gui.style import mixed
 from studio.gui.theme import Theme, current_theme, small_font, strong_font
@@ -99,9 +99,9 @@ class NextTokenView(QWidget):
         self._pages.addWidget(self.list)
         self._pages.addWidget(self.message_label)
         self.legend = _Legend()
-        self.summary_label = QuietLabel()
+        self.summary_label = DeskLabel(small=True, quiet=True)
         self.summary_label.setAccessibleName("Distance of blend and base")
-        self.time_label = QuietLabel()
+        self.time_label = DeskLabel(small=True, quiet=True)
         foot = QHBoxLayout()
         foot.setContentsMargins(_MARGIN, 5, _MARGIN, 7)
         foot.addWidget(self.summary_label, 1)
@@ -191,7 +191,7 @@ class CandidateDelegate(QStyledItemDelegate):
 
     def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> QSize:
         """Return the same height for every row."""
-        return QSize(220, _ROW_HEIGHT)
+        return QSize(220, max(_ROW_HEIGHT, option.fontMetrics.height() + 12))
 
     def paint(
         self,
@@ -231,8 +231,8 @@ class CandidateDelegate(QStyledItemDelegate):
         """Paint the base's bar above the blend's."""
         painter.setPen(Qt.PenStyle.NoPen)
         for share, colour, top, height in (
-            (one.base, theme.base, 6.0, 5.0),
-            (one.blend, theme.blend, 13.0, 9.0),
+            (one.base, theme.base, rect.height() / 2 - 8, 5.0),
+            (one.blend, theme.blend, rect.height() / 2 - 1, 9.0),
         ):
             painter.setBrush(mixed(theme.panel, theme.line, 0.45))
             painter.drawRect(QRectF(rect.left(), rect.top() + top, rect.width(), height))

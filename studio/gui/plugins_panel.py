@@ -17,7 +17,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.gui.controls import QuietLabel
+from studio.gui.controls import DeskLabel
 from studio.gui.theme import current_theme, strong_font
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class PluginsPanel(QWidget):
         self.tree.header().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.tree.header().setMinimumSectionSize(72)
         self.tree.header().setStretchLastSection(True)
-        self.summary_label = QuietLabel()
+        self.summary_label = DeskLabel(small=True, quiet=True)
         self.copy_button = QPushButton("Copy list")
         self.copy_button.setAccessibleName("Copy the list of plugins with their errors")
         foot = QHBoxLayout()
@@ -72,7 +72,7 @@ class PluginsPanel(QWidget):
         for plugin in self._plugins:
             item = QTreeWidgetItem([plugin.name, plugin.version, "ok", ", ".join(plugin.provides)])
             item.setToolTip(_PROVIDES, "\n".join(plugin.provides))
-            item.setSizeHint(_NAME, QSize(0, _ROW_HEIGHT))
+            item.setSizeHint(_STATE, QSize(60, _ROW_HEIGHT))
             self.tree.addTopLevelItem(item)
             if plugin.error is None:
                 item.setForeground(_STATE, QColor(theme.good))

@@ -6,8 +6,8 @@ from PySide6.QtCore import QEvent, QSize, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QTextCursor
 from PySide6.QtWidgets import QCheckBox, QFrame, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
-from studio.gui.controls import ElidedLabel, QuietLabel, set_text_colour
-from studio.gui.theme import current_theme, small_font
+from studio.gui.controls import DeskLabel, set_text_colour
+from studio.gui.theme import current_theme
 
 
 class PromptPanel(QWidget):
@@ -29,9 +29,8 @@ class PromptPanel(QWidget):
         self.chat_box = QCheckBox("Chat template")
         self.chat_box.setAccessibleName("Use the chat template")
         self.chat_box.setToolTip("Send the prompt as a user's message, in the form the model was trained on")
-        self.error_label = ElidedLabel()
-        self.error_label.setFont(small_font(self.font()))
-        self.count_label = QuietLabel()
+        self.error_label = DeskLabel(small=True, elided=True)
+        self.count_label = DeskLabel(small=True, quiet=True)
         self.count_label.setAccessibleName("Prompt length")
         foot = QHBoxLayout()
         foot.setSpacing(12)

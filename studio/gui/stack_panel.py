@@ -178,7 +178,6 @@ class MasterStrip(QFrame):
         self.fader = Fader()
         self.fader.setAccessibleName("Master scale")
         self.number = NumberBox("Exact master scale", -1000.0, 1000.0, 0.05)
-        self.number.setFixedWidth(62)
         self.set_scale(1.0)
         label = QLabel("Master")
         label.setBuddy(self.fader)

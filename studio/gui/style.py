@@ -143,7 +143,7 @@ class StudioStyle(QProxyStyle):
         return _scroll_bar_part(option, part) if part in _SCROLL_PARTS else rect
 
     def _draw_scroll_bar(self, option: QStyleOptionSlider, painter: QPainter, widget: QWidget | None) -> None:
-        painter.fillRect(option.rect, _colour(option, _Role.Base))
+        painter.fillRect(option.rect, _colour(option, _Role.Window))
         part = QStyle.SubControl.SC_ScrollBarSlider
         thumb = QRectF(self.subControlRect(_Complex.CC_ScrollBar, option, part, widget)).adjusted(
             3, 3, -3, -3
