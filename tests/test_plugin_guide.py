@@ -1,0 +1,55 @@
+"""The plugin that docs/plugins.md shows, installed and used."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from studio.contracts import AdapterLoader
+from studio.errors import FormatError
+from studio.registry import load_plugins
+
+GUIDE = Path(__file__).parent.parent / "docs" / "plugins.md"
+
+
+@pytest.fixture
+def loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AdapterLoader:
+    """The guide's loader, found through an installed distribution with the guide's entry point."""
+    text = GUIDE.read_text(encoding="utf-8")
+    (module,) = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    (project,) = re.findall(r"^```toml\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    described = tomllib.loads(project)["project"]
+    ((entry, value),) = described["entry-points"]["lora_studio"].items()
+    (tmp_path / f"{value}.py").write_text(module, encoding="utf-8")
+    installed = tmp_path / f"{described['name'].replace('-', '_')}-{described['version']}.dist-info"
+    installed.mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: {described['name']}\nVersion: {described['version']}\n"
+    (installed / "METADATA").write_text(metadata, encoding="utf-8")
+    (installed / "entry_points.txt").write_text(f"[lora_studio]\n{entry} = {value}\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = load_plugins()
+    status = next(status for status in registry.statuses if status.name == entry)
+    assert status.error is None
+    return next(loader for loader in registry.adapter_loaders if loader.name == "NumPy archive")
+
+
+def test_it_loads_an_adapter(loader: AdapterLoader, tmp_path: Path) -> None:
+    file = tmp_path / "tiny.npz"
+    a, b = np.ones((2, 3), np.float32), np.ones((4, 2), np.float32)
+    np.savez(file, **{"blk.0.attn_q.weight.a": a, "blk.0.attn_q.weight.b": b})
+    assert loader.recognises(file)
+    adapter = loader.load(file, None, loader.Options(alpha=4.0))
+    factors = adapter.factors["blk.0.attn_q.weight"]
+    assert factors.scaling == 2.0
+    np.testing.assert_array_equal(factors.b @ factors.a, b @ a)
+
+
+def test_it_refuses_half_a_pair(loader: AdapterLoader, tmp_path: Path) -> None:
+    file = tmp_path / "half.npz"
+    np.savez(file, **{"blk.0.attn_q.weight.a": np.ones((2, 3), np.float32)})
+    with pytest.raises(FormatError, match=r"half\.npz: blk\.0\.attn_q\.weight: B is missing"):
+        loader.load(file, None, loader.Options())
