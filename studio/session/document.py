@@ -12,6 +12,7 @@ from studio import resources
 from studio.contracts import Sampling
 from studio.errors import SessionError
 from studio.formats.atomic import write_atomically
+from studio.lora.stack import LARGEST_SCALE
 from studio.session.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ LARGEST_FILE = 16 * 2**20
 MOST_ADAPTERS = 1000
 """A session file that names more adapters is refused."""
 
+Scale = Annotated[float, msgspec.Meta(ge=-LARGEST_SCALE, le=LARGEST_SCALE)]
 Location = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 Fingerprint = Annotated[str, msgspec.Meta(max_length=128)]
 
@@ -42,7 +44,7 @@ class AdapterEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     location: Location
     fingerprint: Fingerprint = ""
-    scale: float = 1.0
+    scale: Scale = 1.0
     muted: bool = False
     soloed: bool = False
 
@@ -57,7 +59,7 @@ class SessionDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int = VERSION
     base: BaseEntry | None = None
     adapters: Annotated[tuple[AdapterEntry, ...], msgspec.Meta(max_length=MOST_ADAPTERS)] = ()
-    master: float = 1.0
+    master: Scale = 1.0
     prompt: Prompt = Prompt()
     sampling: Sampling = Sampling()
 

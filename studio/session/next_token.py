@@ -86,14 +86,15 @@ def log_softmax(logits: FloatArray) -> DoubleArray:
 def divergence(log_p: DoubleArray, log_q: DoubleArray) -> float:
     """Return KL(p || q) = sum p (log p - log q) in nats, never below 0."""
     p = np.exp(log_p)
-    terms = np.where(p > 0, p * (log_p - log_q), 0.0)
-    return max(0.0, float(np.sum(terms)))
+    possible = p > 0  # 0 log 0 = 0
+    return max(0.0, float(np.sum(p[possible] * (log_p - log_q)[possible])))
 
 
 def entropy(log_p: DoubleArray) -> float:
     """Return -sum p log p in nats."""
     p = np.exp(log_p)
-    return float(-np.sum(np.where(p > 0, p * log_p, 0.0)))
+    possible = p > 0
+    return max(0.0, float(-np.sum(p[possible] * log_p[possible])))
 
 
 def likeliest(scores: np.ndarray[Any, Any], count: int) -> list[int]:

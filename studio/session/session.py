@@ -53,7 +53,7 @@ class Session:
         self.stack = LoraStack()
         self.history = History(self.stack)
         self._opened: OpenedBase | None = None
-        self._loaded: dict[int, LoadedAdapter] = {}  # by the adapter's id(): keys change hands under undo
+        self._loaded: dict[int, LoadedAdapter] = {}  # by id() of the adapter: undo can hand a key over
         self._prompt = Prompt()
         self._sampling = Sampling()
         self._path: Path | None = None

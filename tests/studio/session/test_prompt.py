@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from studio.engine.tokenizer import Tokenizer, tokenizer_from_metadata
+from studio.formats.gguf_file import GgufFile
+from studio.session.prompt import Prompt
+
+
+@pytest.fixture(scope="module")
+def tokenizer(smollm2_path: Path) -> Iterator[Tokenizer]:
+    base = GgufFile.open(smollm2_path)
+    yield tokenizer_from_metadata(base.metadata)
+    base.close()
+
+
+def test_a_text_is_tokenised_as_it_is(tokenizer: Tokenizer) -> None:
+    tokens = Prompt("The ship sailed").tokens(tokenizer)
+    assert tokenizer.decode(list(tokens), skip_special=True) == "The ship sailed"
+
+
+def test_a_chat_message_goes_through_the_models_template(tokenizer: Tokenizer) -> None:
+    tokens = Prompt("Ahoy", chat=True).tokens(tokenizer)
+    text = tokenizer.decode(list(tokens))
+    assert "<|im_start|>user\nAhoy<|im_end|>" in text
+    assert text.endswith("<|im_start|>assistant\n")
