@@ -87,7 +87,7 @@ class StackedExporter:
 
 
 def choose_alpha(parts: Sequence[Part], modules: Sequence[str]) -> float:
-    """Choose the one alpha of the file so that the weights of B come close to 1 but not above, which suits F16.
+    """Choose the one alpha of the file so that the weights of B come close to 1, where F16 is at its best.
 
     It is the largest rank times a power of two, so that where all ranks are equal B keeps its digits and only
     its exponents move.

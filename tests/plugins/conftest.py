@@ -1,0 +1,100 @@
+"""Small bases, PEFT directories and GGUF adapters, written for real."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from studio.api import GgufFile, MetadataValue, write_gguf
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+WIDTH, KEYS, HIDDEN, VOCABULARY, LAYERS = 16, 8, 24, 32, 2
+BLOCK = {
+    "attn_q": (WIDTH, WIDTH),
+    "attn_k": (KEYS, WIDTH),
+    "attn_v": (KEYS, WIDTH),
+    "attn_output": (WIDTH, WIDTH),
+    "ffn_gate": (HIDDEN, WIDTH),
+    "ffn_up": (HIDDEN, WIDTH),
+    "ffn_down": (WIDTH, HIDDEN),
+}
+
+
+@pytest.fixture(scope="session")
+def small_base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], GgufFile]]:
+    """Open a model of two layers, 4 heads and 2 key heads, of any architecture, with an output of its own."""
+    opened: dict[str, GgufFile] = {}
+
+    def base(architecture: str = "llama") -> GgufFile:
+        if architecture not in opened:
+            shapes = {
+                f"blk.{layer}.{target}.weight": shape
+                for layer in range(LAYERS)
+                for target, shape in BLOCK.items()
+            }
+            shapes |= {"token_embd.weight": (VOCABULARY, WIDTH), "output.weight": (VOCABULARY, WIDTH)}
+            metadata: dict[str, MetadataValue] = {
+                "general.architecture": architecture,
+                "general.name": f"small {architecture}",
+                f"{architecture}.block_count": LAYERS,
+                f"{architecture}.attention.head_count": 4,
+                f"{architecture}.attention.head_count_kv": 2,
+            }
+            rng = np.random.default_rng(0)
+            path = tmp_path_factory.mktemp("base") / f"{architecture}.gguf"
+            write_gguf(
+                path,
+                metadata,
+                {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()},
+            )
+            opened[architecture] = GgufFile.open(path)
+        return opened[architecture]
+
+    yield base
+    for file in opened.values():
+        file.close()
+
+
+WritePeft = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def write_peft() -> WritePeft:
+    """Write a PEFT directory: tensors by key, and configuration fields on top of the usual ones."""
+
+    def write(folder: Path, tensors: Arrays, **fields: object) -> Path:
+        folder.mkdir(exist_ok=True)
+        config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none"} | fields
+        (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+        save_file(tensors, folder / "adapter_model.safetensors")
+        return folder
+
+    return write
+
+
+WriteAdapter = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def write_gguf_adapter() -> WriteAdapter:
+    """Write a GGUF adapter: tensors by name, and metadata on top of the usual; None leaves a key out."""
+
+    def write(path: Path, tensors: Arrays, metadata: dict[str, Any] | None = None) -> Path:
+        keys: dict[str, Any] = {
+            "general.architecture": "llama",
+            "general.type": "adapter",
+            "adapter.type": "lora",
+            "adapter.lora.alpha": 4.0,
+        }
+        keys |= metadata or {}
+        write_gguf(path, {key: value for key, value in keys.items() if value is not None}, tensors)
+        return path
+
+    return write
