@@ -14,6 +14,7 @@ from studio.gui.heatmap_view import HeatmapView
 from studio.gui.jobs_panel import JobsPanel
 from studio.gui.log_panel import LogPanel
 from studio.gui.next_token_view import NextTokenView
+from studio.gui.pane import Pane
 from studio.gui.plugins_panel import PluginsPanel
 from studio.gui.prompt_panel import PromptPanel
 from studio.gui.stack_panel import StackPanel
@@ -152,7 +153,7 @@ class MainWindow(QMainWindow):
     def _dock(self, title: str, widget: QWidget) -> QDockWidget:
         dock = QDockWidget(title, self)
         dock.setObjectName(title)  # names it in a saved layout
-        dock.setWidget(widget)
+        dock.setWidget(Pane(widget))
         return dock
 
     def _fill_status_bar(self) -> None:

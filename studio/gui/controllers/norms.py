@@ -8,6 +8,7 @@ import numpy as np
 from PySide6.QtCore import QObject, Signal
 
 from studio.contracts import Progress
+from studio.gui.frame import OncePerFrame
 from studio.lora.analysis import BlendNorms, base_norms
 from studio.lora.report import adaptable_modules
 from studio.lora.targets import layer_of, target_of, targets_of
@@ -53,6 +54,7 @@ class NormsController(QObject):
         self._norms: BlendNorms | None = None
         self._base: BaseModel | None = None
         self._base_norms: Norms | None = None
+        self._frame = OncePerFrame(self._paint, self)
         session.base_changed.connect(self._take_base)
         session.stack.changed.connect(self._take_stack)
         view.mode_changed.connect(self._choose)
@@ -108,7 +110,7 @@ class NormsController(QObject):
                     lambda norms: self._take_norms(members, norms),
                     aside=True,
                 )
-        self._paint()
+        self._frame.request()
 
     def _take_norms(self, members: Members, norms: BlendNorms) -> None:
         if members == self._members:

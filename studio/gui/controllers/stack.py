@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject
 
 from studio.gui.channel_row import Channel
+from studio.gui.frame import OncePerFrame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,8 @@ class StackController(QObject):
             lambda: self._all(lambda channel: replace(channel, muted=False))
         )
         commands.reset.triggered.connect(self._reset)
-        stack.changed.connect(self._show)
+        self._frame = OncePerFrame(self._show, self)
+        stack.changed.connect(self._frame.request)
         session.base_changed.connect(self._show)
         history.changed.connect(self._show_history)
         norms.changed.connect(self._show)
