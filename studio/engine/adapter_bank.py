@@ -181,7 +181,8 @@ class BoundBlends:
             if members:
                 hidden = self._scaled(packed, packed.a @ inputs)  # [R, in] @ [in, N * T] -> [R, N * T]
                 for member in members:
-                    outputs[member.index][...] += member.b @ hidden[member.ranks]  # [out, R_m] @ [R_m, N * T]
+                    output = outputs[member.index]
+                    output += member.b @ hidden[member.ranks]  # [out, R_m] @ [R_m, N * T] -> [out, N * T]
         if self.bank.opaque:
             for module, output in zip(group, outputs, strict=True):
                 self._add_opaque(module, inputs, output)

@@ -200,5 +200,6 @@ def _probe_cupy() -> tuple[Any, str | None]:
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    """Return the first line with words in it: CuPy's import errors begin with a rule of ``=``."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if any(map(str.isalpha, line))), type(error).__name__)

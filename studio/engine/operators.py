@@ -81,7 +81,8 @@ def attention(xp: Any, queries: Array, keys: Array, values: Array, mask: Array |
         -1, -2
     )  # [N, groups, members * T, size] @ [.., size, S] -> [.., members * T, S]
     if mask is not None:
-        scores.reshape(blends, groups, members, length, span)[...] += mask
+        by_query = scores.reshape(blends, groups, members, length, span)  # a view: masked in place
+        by_query += mask
     scores -= scores.max(axis=-1, keepdims=True)
     xp.exp(scores, out=scores)
     mixed = scores @ values / scores.sum(axis=-1, keepdims=True)  # [N, groups, members * T, size]

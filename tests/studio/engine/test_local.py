@@ -122,13 +122,10 @@ def test_a_blend_of_an_unknown_adapter_is_refused(engine: LocalEngine) -> None:
 
 
 def test_an_adapter_of_another_shape_is_refused_and_the_old_stay(
-    engine: LocalEngine, tiny_base: Make
+    engine: LocalEngine, tiny_base: Make, tiny_adapter: Make
 ) -> None:
     before = engine.evaluate(TOKENS, blend(a=1)).logits
-    wide = tiny_base(width=36)
-    adapter = type(engine._bank.adapters["a"])("wide", {})  # type: ignore[union-attr, call-arg]
-    adapter.factors = {"blk.0.attn_q.weight": engine._bank.adapters["a"].factors["blk.0.ffn_down.weight"]}  # type: ignore
-    assert wide.arrays["blk.0.attn_q.weight"].shape != (24, 20)
+    adapter = tiny_adapter(tiny_base(width=36), ["blk.0.attn_q.weight"])
     with pytest.raises(MismatchError, match="blk.0.attn_q.weight"):
         engine.attach({"wide": adapter})
     assert engine.evaluate(TOKENS, blend(a=1)).logits.tobytes() == before.tobytes()

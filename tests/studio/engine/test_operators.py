@@ -1,0 +1,89 @@
+"""Each operator against its definition, in column layout."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from studio.engine.low_rank import low_rank_delta, pack_factors
+from studio.engine.operators import attention, causal_mask, log_normaliser, rms_norm, rotate_pairs, swiglu
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_rms_norm_makes_each_column_one_on_average(random: np.random.Generator) -> None:
+    x = random.standard_normal((16, 5), dtype=np.float32) * 7
+    weight = random.standard_normal(16, dtype=np.float32)
+    normed = rms_norm(np, x, np.ones(16, np.float32), 0.0)
+    np.testing.assert_allclose((normed**2).mean(axis=0), 1, rtol=1e-6)
+    np.testing.assert_allclose(rms_norm(np, x, weight, 0.0), normed * weight[:, None], rtol=1e-6)
+
+
+def test_rotated_products_depend_on_the_distance_alone(random: np.random.Generator) -> None:
+    query, key = random.standard_normal((2, 1, 8, 1, 1), dtype=np.float32)
+    frequencies = np.array([1.0, 0.1, 0.01, 0.001])
+
+    def at(x: Any, position: int) -> Any:
+        angles = (position * frequencies)[:, None, None].astype(np.float32)
+        return rotate_pairs(np, x, np.cos(angles), np.sin(angles)).ravel()
+
+    near, far = at(query, 9) @ at(key, 4), at(query, 25) @ at(key, 20)
+    assert near == pytest.approx(far, rel=1e-4)
+    assert near != pytest.approx(at(query, 9) @ at(key, 3), rel=1e-2)
+
+
+def test_attention_to_equal_keys_is_the_mean_of_the_values_seen(random: np.random.Generator) -> None:
+    queries = random.standard_normal((4, 3, 1, 5), dtype=np.float32)
+    keys = np.ones((1, 2, 5, 3), np.float32)
+    values = random.standard_normal((1, 2, 5, 3), dtype=np.float32)
+    mixed = attention(np, queries, keys, values, causal_mask(np, 0, 5)).reshape(4, 3, 5)
+    for head in range(4):
+        for position in range(5):
+            seen = values[0, head // 2, : position + 1]
+            np.testing.assert_allclose(mixed[head, :, position], seen.mean(axis=0), atol=1e-6)
+
+
+def test_the_mask_hides_later_positions_only() -> None:
+    mask = causal_mask(np, 2, 3)
+    assert mask is not None and mask.dtype == np.float32
+    assert mask.tolist() == [[0, 0, 0, -math.inf, -math.inf], [0, 0, 0, 0, -math.inf], [0, 0, 0, 0, 0]]
+    assert causal_mask(np, 2, 1) is None
+
+
+def test_swiglu_is_exact_and_does_not_overflow() -> None:
+    gate = np.array([[-3e4, -90, -5, -0.5, 0, 2, 90, 3e4]], np.float32)
+    exact = [g / (1 + math.exp(-g)) if g > -700 else 0.0 for g in gate[0].tolist()]
+    np.testing.assert_allclose(
+        swiglu(np, gate, np.full_like(gate, 2))[0], np.multiply(exact, 2), rtol=1e-6, atol=1e-29
+    )
+
+
+def test_the_normaliser_stays_exact_over_a_large_vocabulary(random: np.random.Generator) -> None:
+    logits = random.standard_normal((50_000, 2), dtype=np.float32) * 3 + 100
+    exact = np.log(np.exp(logits.astype(np.float64)).sum(axis=0))
+    np.testing.assert_allclose(log_normaliser(np, logits), exact, atol=2e-5)
+
+
+def test_packed_factors_are_the_scaled_sum_of_their_channels(random: np.random.Generator) -> None:
+    class Factors:
+        def __init__(self, rank: int, scaling: float) -> None:
+            self.a = random.standard_normal((rank, 6), dtype=np.float32)
+            self.b = random.standard_normal((4, rank), dtype=np.float32)
+            self.scaling = scaling
+
+    first, third = Factors(2, 0.5), Factors(3, 2.0)
+    packed = pack_factors([first, None, third])
+    assert packed is not None and packed.a.shape == (5, 6)
+    scales = packed.rank_scales(np.array([1.0, 9.0, -0.25], np.float32))
+    inputs = random.standard_normal((7, 6), dtype=np.float32)
+    weight = 0.5 * first.b @ first.a - 0.25 * 2.0 * third.b @ third.a
+    np.testing.assert_allclose(
+        low_rank_delta(inputs, packed.a, packed.b, scales), inputs @ weight.T, atol=1e-5
+    )
+    assert pack_factors([None, None]) is None
