@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,8 @@ def loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AdapterLoader:
 def test_it_loads_an_adapter(loader: AdapterLoader, tmp_path: Path) -> None:
     file = tmp_path / "tiny.npz"
     a, b = np.ones((2, 3), np.float32), np.ones((4, 2), np.float32)
-    np.savez(file, **{"blk.0.attn_q.weight.a": a, "blk.0.attn_q.weight.b": b})
+    arrays: dict[str, Any] = {"blk.0.attn_q.weight.a": a, "blk.0.attn_q.weight.b": b}
+    np.savez(file, **arrays)
     assert loader.recognises(file)
     adapter = loader.load(file, None, loader.Options(alpha=4.0))
     factors = adapter.factors["blk.0.attn_q.weight"]
@@ -50,6 +52,7 @@ def test_it_loads_an_adapter(loader: AdapterLoader, tmp_path: Path) -> None:
 
 def test_it_refuses_half_a_pair(loader: AdapterLoader, tmp_path: Path) -> None:
     file = tmp_path / "half.npz"
-    np.savez(file, **{"blk.0.attn_q.weight.a": np.ones((2, 3), np.float32)})
+    arrays: dict[str, Any] = {"blk.0.attn_q.weight.a": np.ones((2, 3), np.float32)}
+    np.savez(file, **arrays)
     with pytest.raises(FormatError, match=r"half\.npz: blk\.0\.attn_q\.weight: B is missing"):
         loader.load(file, None, loader.Options())

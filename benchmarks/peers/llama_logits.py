@@ -1,8 +1,8 @@
 """Last-position logits of llama.cpp: `PEER_PYTHON llama_logits.py REQUEST.json OUT.npy`.
 
 It runs in the peers' environment. The request holds `base` (a path), `tokens` (ids) and `adapters` (pairs of
-path and scale). Keys and values are kept in float32 and flash attention is off, so that nothing is rounded but
-what the base's own type makes llama.cpp round.
+path and scale). Keys and values are kept in float32 and flash attention is off, so that nothing is rounded
+but what the base's own type makes llama.cpp round.
 """
 
 import ctypes

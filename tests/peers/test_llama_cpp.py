@@ -1,9 +1,9 @@
 """The stacked adapter in llama.cpp, beside the adapters it was made of and beside our own engine.
 
-The base is written out in float32, so that llama.cpp multiplies in float32 as well: on the quantised file it rounds
-activations to 8 bits, and a difference in the last digit that flips one rounding grows from there. In float32 the
-stack differs from its parts by the order of sums alone. Measured: 3e-7 in F32, 1e-5 in F16, 4e-7 against our
-engine; the bounds leave more than an order of magnitude for other processors.
+The base is written out in float32, so that llama.cpp multiplies in float32 as well: on the quantised file it
+rounds activations to 8 bits, and a difference in the last digit that flips one rounding grows from there. In
+float32 the stack differs from its parts by the order of sums alone. Measured: 3e-7 in F32, 1e-5 in F16, 4e-7
+against our engine; the bounds leave more than an order of magnitude for other processors.
 """
 
 from __future__ import annotations
