@@ -137,7 +137,7 @@ def _modules(parts: Sequence[Part], request: ExportRequest) -> list[str]:
         if missing:
             raise MismatchError(
                 f"{adapter.name} acts on modules that {request.base.name} lacks: {listing(missing, 3)}",
-                remedy="Load the adapter for this base",
+                remedy="Mute it; llama.cpp refuses an adapter for weights that its base lacks",
             )
         for module, pair in adapter.factors.items():
             shape = (pair.b.shape[0], pair.a.shape[1])

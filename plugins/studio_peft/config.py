@@ -57,6 +57,8 @@ class PeftConfig:
         Values by pattern; the first that matches counts.
     rank_stabilised
         rsLoRA: alpha / sqrt(rank).
+    ties_embeddings
+        PEFT lets one pair act on the embedding and on the output that is tied to it.
     """
 
     path: Path
@@ -65,6 +67,7 @@ class PeftConfig:
     rank_pattern: Mapping[str, int]
     alpha_pattern: Mapping[str, float]
     rank_stabilised: bool
+    ties_embeddings: bool
 
     def rank_of(self, module: str) -> int:
         """Return the rank of a module, named as PEFT does without its prefix ``base_model.model.``."""
@@ -100,6 +103,7 @@ def read_config(path: Path) -> PeftConfig:
             for key, value in _pattern(fields, "alpha_pattern", path).items()
         },
         rank_stabilised=bool(fields.get("use_rslora")),
+        ties_embeddings=bool(fields.get("ensure_weight_tying")),
     )
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 PICKLE = "adapter_model.bin"
+TIED = ("token_embd.weight", "output.weight")
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,13 @@ class PeftLoader:
             else:
                 found = _factors(hf_module, pair, config, folder / WEIGHTS)
                 factors[module] = found if base is None else _reorder(found, module, base, options)
+        if config.ties_embeddings and not factors.keys().isdisjoint(TIED):
+            raise UnsupportedError(
+                "one pair acts on the embedding and the output; as a plain LoRA it would be wrong",
+                path=config.path,
+                where="ensure_weight_tying",
+                remedy="Merge it into its base with PEFT and open the merged model",
+            )
         return Adapter(
             Path(os.path.abspath(folder)).name,
             factors,

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from studio.contracts import BaseModel, LowRankAdapter
 
 
+EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
+
+
 @dataclass(frozen=True)
 class AdapterReport:
     """What an adapter is, and how much of it acts on a base.
@@ -66,7 +69,7 @@ def adaptable_modules(base: BaseModel) -> tuple[str, ...]:
         for name, info in base.tensors.items()
         if len(info.shape) == 2
         and name.endswith(".weight")
-        and (name.startswith("blk.") or name in ("token_embd.weight", "output.weight"))
+        and (name.startswith("blk.") or name in (EMBEDDING, OUTPUT))
     )
 
 
@@ -92,17 +95,17 @@ def bind(adapter: LowRankAdapter, base: BaseModel) -> tuple[Adapter, AdapterRepo
     """
     adapter = as_adapter(adapter)
     _check_architecture(adapter, base)
-    adaptable = set(adaptable_modules(base))
+    shapes = _shapes(base)
     for module, factors in adapter.factors.items():
-        if module in base.tensors and factors.shape != base.tensors[module].shape:
+        if factors.shape != shapes.get(module, factors.shape):
             raise MismatchError(
-                f"the adapter is for a weight {factors.shape}, the base has {base.tensors[module].shape}",
+                f"the adapter is for a weight {factors.shape}, the base has {shapes[module]}",
                 path=adapter.source,
                 where=module,
                 remedy=f"Open the base it was trained on; {base.name} has other sizes",
             )
-    matched = {module: factors for module, factors in adapter.factors.items() if module in adaptable}
-    unmatched = tuple(module for module in adapter.factors if module not in adaptable)
+    matched = {module: factors for module, factors in adapter.factors.items() if module in shapes}
+    unmatched = tuple(module for module in adapter.factors if module not in shapes)
     if not matched:
         missing = unmatched + adapter.unmapped
         raise MismatchError(
@@ -112,6 +115,14 @@ def bind(adapter: LowRankAdapter, base: BaseModel) -> tuple[Adapter, AdapterRepo
         )
     bound = adapter if not unmatched else _with_factors(adapter, matched)
     return bound, _report(bound, base, unmatched)
+
+
+def _shapes(base: BaseModel) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every weight that an adapter can act on, an output tied to the embedding too."""
+    shapes = {module: base.tensors[module].shape for module in adaptable_modules(base)}
+    if EMBEDDING in shapes:
+        shapes.setdefault(OUTPUT, shapes[EMBEDDING])
+    return shapes
 
 
 def _check_architecture(adapter: Adapter, base: BaseModel) -> None:
@@ -131,17 +142,21 @@ def _check_architecture(adapter: Adapter, base: BaseModel) -> None:
 
 def _report(adapter: Adapter, base: BaseModel | None, unmatched: tuple[str, ...]) -> AdapterReport:
     notes = list(adapter.notes)
-    if base is not None and "output.weight" in unmatched and "output.weight" not in base.tensors:
-        notes.append("The base ties its output to the embedding, so the adapter's output module does not act")
+    if base is not None and OUTPUT in adapter.factors and OUTPUT not in base.tensors:
+        notes.append(
+            "The base ties its output to its embedding. The adapter acts on the output alone, as it was trained "
+            "to; llama.cpp refuses such an adapter, so it cannot be exported"
+        )
     own_norms = BlendNorms.of({adapter.name: adapter}, adapter.modules).own_norms()[:, 0]
     matched = len(adapter.factors)
+    adaptable = () if base is None else adaptable_modules(base)
     return AdapterReport(
         name=adapter.name,
         format=adapter.format,
         modules=matched + len(unmatched) + len(adapter.unmapped),
         matched=None if base is None else matched,
-        base_modules=None if base is None else len(adaptable_modules(base)),
-        covered=None if base is None else matched,
+        base_modules=None if base is None else len(adaptable),
+        covered=None if base is None else sum(module in adapter.factors for module in adaptable),
         unmatched=unmatched + adapter.unmapped,
         ranks=adapter.ranks,
         alphas=tuple(sorted({factors.alpha for factors in adapter.factors.values()})),

@@ -62,6 +62,13 @@ def small_base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[s
         file.close()
 
 
+@pytest.fixture(scope="session")
+def smollm2(smollm2_path: Path) -> Iterator[GgufFile]:
+    base = GgufFile.open(smollm2_path)
+    yield base
+    base.close()
+
+
 WritePeft = Callable[..., Path]
 
 

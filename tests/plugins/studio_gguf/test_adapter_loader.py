@@ -35,8 +35,8 @@ def load(path: Path) -> Adapter:
     return GgufAdapterLoader().load(path, None, GgufAdapterOptions())
 
 
-def test_a_file_of_llama_cpps_converter(data_dir: Path, smollm2_path: Path) -> None:
-    adapter, report = bind(load(data_dir / "smollm2-fortune-f16.gguf"), GgufFile.open(smollm2_path))
+def test_a_file_of_llama_cpps_converter(data_dir: Path, smollm2: GgufFile) -> None:
+    adapter, report = bind(load(data_dir / "smollm2-fortune-f16.gguf"), smollm2)
     assert (report.name, report.format) == ("Peft Smol Fortune", "llama.cpp GGUF adapter")
     assert (report.modules, report.matched, report.covered) == (210, 210, 210)
     assert (report.ranks, report.alphas, report.notes) == ((8,), (16.0,), ())

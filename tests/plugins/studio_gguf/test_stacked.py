@@ -117,19 +117,18 @@ def test_any_blend_comes_back_as_it_went(
 @pytest.mark.parametrize(("kind", "bound"), [("F32", 1e-6), ("F16", 1e-3)])
 @pytest.mark.parametrize("master", [1.0, 1e-5, 1e5])
 def test_real_adapters_keep_their_blend(
-    smollm2_path: Path, data_dir: Path, tmp_path: Path, kind: Any, bound: float, master: float
+    smollm2: GgufFile, data_dir: Path, tmp_path: Path, kind: Any, bound: float, master: float
 ) -> None:
     """F16 holds 11 bits, whatever the size of the scales: alpha carries the size."""
-    base = GgufFile.open(smollm2_path)
-    fortune = reload(data_dir / "smollm2-fortune-f16.gguf", base)
+    fortune = reload(data_dir / "smollm2-fortune-f16.gguf", smollm2)
     stack = LoraStack()
     stack.set_master(master)
     stack.push(fortune, 0.8)
     stack.push(fortune, -0.3)
-    export(base, stack, tmp_path / "stacked.gguf", StackedOptions(kind))
-    adapter = reload(tmp_path / "stacked.gguf", base)
+    export(smollm2, stack, tmp_path / "stacked.gguf", StackedOptions(kind))
+    adapter = reload(tmp_path / "stacked.gguf", smollm2)
     worst = max(
-        error_of(adapter, stack, module, base.tensors[module].shape) for module in adapter.modules[::7]
+        error_of(adapter, stack, module, smollm2.tensors[module].shape) for module in adapter.modules[::7]
     )
     assert worst < bound
 

@@ -108,32 +108,34 @@ def test_any_mix_of_modules_ranks_types_and_keys(
 
 
 def test_the_demo_adapter_equals_the_one_that_llama_cpp_converted(
-    smollm2_path: Path, adapters_dir: Path, data_dir: Path
+    smollm2: GgufFile, adapters_dir: Path, data_dir: Path
 ) -> None:
     """So names, row order and scaling are llama.cpp's own."""
-    base = GgufFile.open(smollm2_path)
     converted = GgufFile.open(data_dir / "smollm2-fortune-f16.gguf")
-    adapter, report = bind(load(adapters_dir / "smollm2-fortune", base), base)
+    adapter, report = bind(load(adapters_dir / "smollm2-fortune", smollm2), smollm2)
     assert (report.modules, report.matched, report.unmatched) == (210, 210, ())
     for module, factors in adapter.factors.items():
         np.testing.assert_array_equal(factors.a, converted.dense(f"{module}.lora_a"))
         np.testing.assert_array_equal(factors.b, converted.dense(f"{module}.lora_b"))
         assert factors.scaling == 2
+    converted.close()
 
 
-def test_rank_stabilised_scaling(smollm2_path: Path, adapters_dir: Path) -> None:
-    base = GgufFile.open(smollm2_path)
-    adapter = load(adapters_dir / "smollm2-python", base)
-    assert {factors.scaling for factors in adapter.factors.values()} == {4.0}  # 16 / sqrt(16)
+def test_rank_stabilised_scaling(smollm2: GgufFile, adapters_dir: Path) -> None:
+    adapter = load(adapters_dir / "smollm2-python", smollm2)
+    assert {pair.scaling for pair in adapter.factors.values()} == {4.0}  # 16 / sqrt(16)
 
 
-def test_patterns_of_rank_and_alpha(smollm2_path: Path, adapters_dir: Path) -> None:
-    adapter = load(adapters_dir / "smollm2-legal", GgufFile.open(smollm2_path))
-    found = {module: (pair.rank, pair.alpha) for module, pair in adapter.factors.items()}
-    assert found["blk.0.attn_q.weight"] == (4, 16)
-    assert found["blk.1.attn_q.weight"] == (8, 16)
-    assert found["blk.9.ffn_down.weight"] == (16, 8)  # layers\.[0-9]\. means one digit
-    assert found["blk.10.ffn_down.weight"] == (8, 16)
+def test_patterns_of_rank_and_alpha(smollm2: GgufFile, adapters_dir: Path) -> None:
+    adapter = load(adapters_dir / "smollm2-legal", smollm2)
+    expected = {
+        "blk.0.attn_q.weight": (4, 16),
+        "blk.1.attn_q.weight": (8, 16),
+        "blk.9.ffn_down.weight": (16, 8),
+        "blk.10.ffn_down.weight": (8, 16),  # the pattern asks for one digit
+    }
+    found = {module: (adapter.factors[module].rank, adapter.factors[module].alpha) for module in expected}
+    assert found == expected
 
 
 def test_the_first_pattern_that_matches_counts(
@@ -203,6 +205,19 @@ def test_name_and_source_are_the_directorys(
     for path in (folder, folder / "adapter_model.safetensors", folder / "adapter_config.json"):
         adapter = load(path, small_base("llama"))
         assert (adapter.name, adapter.source, adapter.format) == ("legal", folder, "PEFT directory")
+
+
+def test_one_pair_for_embedding_and_output_is_refused(
+    small_base: SmallBase, write_peft: WritePeft, tmp_path: Path
+) -> None:
+    a, b = pair((32, 16))
+    head = {"base_model.model.lm_head.lora_A.weight": a, "base_model.model.lm_head.lora_B.weight": b}
+    tied = write_peft(tmp_path / "tied", value_tensors() | head, ensure_weight_tying=True)
+    with pytest.raises(UnsupportedError) as caught:
+        load(tied, small_base("llama"))
+    assert caught.value.where == "ensure_weight_tying"
+    elsewhere = write_peft(tmp_path / "elsewhere", value_tensors(), ensure_weight_tying=True)
+    assert len(load(elsewhere, small_base("llama")).modules) == 1
 
 
 # What it recognises

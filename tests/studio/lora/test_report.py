@@ -48,11 +48,21 @@ def test_what_does_not_match_is_listed_and_left_out(make_adapter: MakeAdapter, s
     assert report.unmatched == ("blk.77.attn_q.weight", "strange.module")
 
 
-def test_an_output_that_is_tied_is_told(make_adapter: MakeAdapter, smollm2: GgufFile) -> None:
+def test_an_output_that_is_tied_is_acted_on_and_told(make_adapter: MakeAdapter, smollm2: GgufFile) -> None:
     adapter = make_adapter("legal", {Q: (576, 576), "output.weight": (49152, 576)}, rank=1)
-    _, report = bind(adapter, smollm2)
-    assert report.unmatched == ("output.weight",)
+    bound, report = bind(adapter, smollm2)
+    assert bound is adapter
+    assert (report.matched, report.covered, report.unmatched) == (
+        2,
+        1,
+        (),
+    )  # the base has no such weight itself
     assert "ties its output" in report.notes[0]
+
+
+def test_a_tied_output_has_the_embeddings_shape(make_adapter: MakeAdapter, smollm2: GgufFile) -> None:
+    with pytest.raises(MismatchError, match=r"\(32000, 576\), the base has \(49152, 576\)"):
+        bind(make_adapter("legal", {"output.weight": (32000, 576)}, rank=1), smollm2)
 
 
 def test_another_shape_is_refused_with_both_shapes(make_adapter: MakeAdapter, smollm2: GgufFile) -> None:
