@@ -296,7 +296,10 @@ class Engine(Protocol):
         stop: frozenset[int] = frozenset(),
         cancelled: Cancelled = never,
     ) -> Iterator[int]:
-        """Yield new tokens one by one; a token in `stop` ends the stream and is not yielded."""
+        """Yield new tokens one by one; a token in `stop` ends the stream and is not yielded.
+
+        Other calls may come between two tokens: the stream keeps the adapters and the blend it began with.
+        """
 
     def close(self) -> None:
         """Free the weights and the device."""
