@@ -11,6 +11,7 @@ import pytest
 
 from studio.contracts import BaseModel, Work
 from studio.errors import FormatError, MismatchError, PluginError, SessionError, StudioError, UnsupportedError
+from studio.formats.gguf_file import GgufFile
 from studio.jobs.documents import open_document, save_document
 from studio.jobs.opening import load_adapter, open_base
 from studio.registry import Registry, load_plugins
@@ -217,11 +218,29 @@ def test_a_damaged_adapter_is_left_out_with_its_error(
     assert [type(problem) for problem in opened.problems] == [FormatError]
 
 
-def test_cancelling_in_the_middle_closes_the_base(plugins: Registry, saved: Path) -> None:
-    work = open_document(saved, plugins)
-    for progress in work:
-        if progress.message == "Reading python":
-            work.close()
-            break  # a base left open would fail the test by its ResourceWarning
-    else:
-        pytest.fail("no adapter was read")
+class Witness:
+    """The GGUF loader, remembering what it opened."""
+
+    name = "witness"
+    Options = NoOptions
+
+    def __init__(self) -> None:
+        self.opened: list[BaseModel] = []
+
+    def recognises(self, path: Path) -> bool:
+        return True
+
+    def load(self, path: Path, options: Any) -> BaseModel:
+        self.opened.append(GgufFile.open(path))
+        return self.opened[-1]
+
+
+@pytest.mark.parametrize("last_step", ["Reading the tokenizer", "Reading python"])
+def test_cancelling_in_the_middle_closes_the_base(plugins: Registry, saved: Path, last_step: str) -> None:
+    witness = Witness()
+    work = open_document(saved, replace(plugins, model_loaders=(witness,)))
+    while next(work).message != last_step:
+        pass
+    work.close()
+    with pytest.raises(FormatError, match="closed"):
+        witness.opened[0].dense("output_norm.weight")
