@@ -144,7 +144,7 @@ def _report(adapter: Adapter, base: BaseModel | None, unmatched: tuple[str, ...]
     notes = list(adapter.notes)
     if base is not None and OUTPUT in adapter.factors and OUTPUT not in base.tensors:
         notes.append(
-            "The base ties its output to its embedding. The adapter acts on the output alone, as in training; "
+            "The base ties its output to its embedding. The adapter acts on its output alone; "
             "llama.cpp refuses such an adapter, so it cannot be exported"
         )
     own_norms = BlendNorms.of({adapter.name: adapter}, adapter.modules).own_norms()[:, 0]
