@@ -43,14 +43,14 @@ class ExportDialog(QDialog):
         self._choice.setAccessibleName("Exporter")
         self._choice.addItems([exporter.name for exporter in exporters])
         self._choice.currentIndexChanged.connect(self._show_exporter)
-        self._path = QLineEdit(str(target))
-        self._path.setAccessibleName("Target file")
-        self._path.textChanged.connect(self._check)
+        self.path_edit = QLineEdit(str(target))
+        self.path_edit.setAccessibleName("Target file")
+        self.path_edit.textChanged.connect(self._check)
         browse = QPushButton("Browse…")
         browse.clicked.connect(self._browse)
 
         target_row = QHBoxLayout()
-        target_row.addWidget(self._path, 1)
+        target_row.addWidget(self.path_edit, 1)
         target_row.addWidget(browse)
         head = QFormLayout()
         head.addRow("Export as", self._choice)
@@ -79,12 +79,12 @@ class ExportDialog(QDialog):
     @property
     def target(self) -> Path:
         """The file to write, with the exporter's suffix if none was typed."""
-        path = Path(self._path.text().strip()).expanduser()
+        path = Path(self.path_edit.text().strip()).expanduser()
         return path if path.suffix else path.with_suffix(self.exporter.suffix)
 
     def _show_exporter(self, index: int) -> None:
         self._pages.setCurrentIndex(index)
-        self._path.setText(str(Path(self._path.text()).with_suffix(self.exporter.suffix)))
+        self.path_edit.setText(str(Path(self.path_edit.text()).with_suffix(self.exporter.suffix)))
 
     def _check(self, text: str) -> None:
         self._export.setEnabled(bool(text.strip()))
@@ -92,7 +92,7 @@ class ExportDialog(QDialog):
     def _browse(self) -> None:
         suffix = self.exporter.suffix
         path, _ = QFileDialog.getSaveFileName(
-            self, "Export to", self._path.text(), f"{self.exporter.name} (*{suffix});;All files (*)"
+            self, "Export to", self.path_edit.text(), f"{self.exporter.name} (*{suffix});;All files (*)"
         )
         if path:
-            self._path.setText(path)
+            self.path_edit.setText(path)

@@ -69,6 +69,16 @@ class MainWindow(QMainWindow):
         self._base.setText(text)
 
     @property
+    def latency_text(self) -> str:
+        """What the status bar says of the last evaluation."""
+        return self._latency.text()
+
+    @property
+    def plugins_text(self) -> str:
+        """What the status bar says of the plugins."""
+        return self._plugins.text()
+
+    @property
     def base_text(self) -> str:
         """What the status bar says of the base."""
         return self._base.text()

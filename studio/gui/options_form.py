@@ -1,9 +1,9 @@
-"""A form rendered from a plugin's `Options` dataclass: one editor a field, of the kind its type asks for."""
+"""A form rendered from a plugin's `Options` dataclass: one editor a field, as its default asks for."""
 
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QLineEdit, QSpinBox, QWidget
 
@@ -22,10 +22,10 @@ class OptionsForm(QWidget):
         self._read: dict[str, Callable[[], Any]] = {}
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        types, defaults = get_type_hints(options), options()
+        defaults = options()
         for field in fields(options):
             default = getattr(defaults, field.name)
-            editor, self._read[field.name] = _editor(types[field.name], default, field.metadata)
+            editor, self._read[field.name] = _editor(default, field.metadata)
             label = field.name.replace("_", " ").capitalize()
             editor.setObjectName(field.name)
             editor.setAccessibleName(label)
@@ -37,7 +37,7 @@ class OptionsForm(QWidget):
         return self._options(**{name: read() for name, read in self._read.items()})
 
 
-def _editor(kind: Any, default: Any, metadata: Mapping[Any, Any]) -> tuple[QWidget, Callable[[], Any]]:
+def _editor(default: Any, metadata: Mapping[Any, Any]) -> tuple[QWidget, Callable[[], Any]]:
     """Make the editor of one field, and the function that reads it."""
     if "choices" in metadata:
         choices = list(metadata["choices"])
@@ -45,6 +45,7 @@ def _editor(kind: Any, default: Any, metadata: Mapping[Any, Any]) -> tuple[QWidg
         box.addItems([str(choice) for choice in choices])
         box.setCurrentIndex(choices.index(default))
         return box, lambda: choices[box.currentIndex()]
+    kind = type(default)
     if kind is bool:
         check = QCheckBox()
         check.setChecked(default)
@@ -64,4 +65,4 @@ def _editor(kind: Any, default: Any, metadata: Mapping[Any, Any]) -> tuple[QWidg
     if kind is str:
         line = QLineEdit(default)
         return line, line.text
-    raise TypeError(f"a form has no editor for an option of the type {kind}")
+    raise TypeError(f"a form has no editor for an option of the type {kind.__name__}")

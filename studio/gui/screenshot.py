@@ -102,7 +102,7 @@ class Show:
         )
 
     def _is_settled(self) -> bool:
-        return self._is_answered() and not self.desk.jobs.busy
+        return self._is_answered() and not self.desk.jobs.busy and not self.desk.live.busy
 
     def _keep(self, result: LiveResult) -> None:
         self.result = result
@@ -132,6 +132,7 @@ def save_screenshot(
                 f"KL {found.kl:.2f} nats"
             )
         show.generate()
+        show.settle()
         show.desk.window.toast.hide()
         show.save(target)
         return lines

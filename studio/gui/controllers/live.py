@@ -45,6 +45,8 @@ class LiveController(QObject):
         self._notices = notices
         self._asking = False
         self._latency: float | None = None
+        self.busy = False
+        """Whether the engine is at work."""
         self._complaint = ""
         session.stack.changed.connect(self.refresh)
         session.prompt_changed.connect(self.refresh)
@@ -90,7 +92,7 @@ class LiveController(QObject):
         )
         self._window.prompt.set_error("")
         self._window.prompt.set_token_count(len(result.blend.tokens), self._context_length())
-        self._window.set_latency(self._latency, busy=False)
+        self._window.set_latency(self._latency, busy=self.busy)
         self.shown.emit(result)
 
     def _fail(self, error: StudioError) -> None:
@@ -101,6 +103,7 @@ class LiveController(QObject):
             self._notices.error("The model cannot run", error)
 
     def _show_busy(self, busy: bool) -> None:
+        self.busy = busy
         self._window.set_latency(self._latency, busy=busy)
 
     def _context_length(self) -> int | None:

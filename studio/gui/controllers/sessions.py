@@ -33,6 +33,8 @@ class SessionsController(QObject):
 
     path_chosen = Signal(Path)
     """(path): a recent file was chosen; what it is shows in its content."""
+    opened = Signal(Path)
+    """(path): the session is now what this file says."""
 
     def __init__(
         self,
@@ -125,6 +127,7 @@ class SessionsController(QObject):
             self.remember(opened.path)
         if not opened.problems:
             self._notices.info(f"Opened {opened.path.name}")
+        self.opened.emit(opened.path)
 
     def _find(self, missing: tuple[str, ...]) -> dict[str, Path]:
         """Let the user point at files that moved; one that is not found is left out."""

@@ -85,7 +85,8 @@ class StackController(QObject):
         strength = self._norms.strength(channel.key)
         details = [] if report is None else report_details(report)
         if strength is not None:
-            details.append(f"‖Δ‖ {100 * strength * abs(stack.state.master * channel.scale):.2g} %")
+            percent = 100 * strength * abs(stack.state.master * channel.scale)
+            details.append(f"‖Δ‖ {percent:.1f} %" if percent >= 1 else f"‖Δ‖ {percent:.2f} %")
         return Channel(
             key=channel.key,
             name=stack.by_key[channel.key].name,

@@ -1,0 +1,127 @@
+"""What goes wrong is said readably, and the desk lives on with what it had."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import pytest
+
+from studio.contracts import PanelSpec, PluginStatus
+from studio.errors import PluginError
+from studio.gui.error_dialog import ErrorDialog
+from studio.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytestqt.qtbot import QtBot
+
+    from studio.gui.desk import Desk
+
+
+def lives_on(desk: Desk, qtbot: QtBot) -> None:
+    """Check that base and stack are as before and that a fader still reaches the engine."""
+    assert desk.window.base_text.startswith("base · llama")
+    assert list(desk.session.stack.by_key) == ["adapter"]
+    with qtbot.waitSignal(desk.live.shown):
+        desk.window.stack.rows["adapter"].number.setValue(0.25)
+
+
+def failure(desk: Desk, qtbot: QtBot, start: Callable[[], object]) -> str:
+    """Start something that fails and return what the toast says."""
+    with qtbot.waitSignal(desk.notices.failed) as failed:
+        start()
+    assert failed.args is not None
+    assert desk.window.toast.label.text() == failed.args[0]
+    return str(failed.args[0])
+
+
+def test_a_truncated_base(desk: Desk, qtbot: QtBot, write_base: Callable[..., Path]) -> None:
+    path = write_base("cut.gguf")
+    path.write_bytes(path.read_bytes()[:5000])
+    text = failure(desk, qtbot, lambda: desk.models.open_base(path))
+    assert text.startswith("Open cut.gguf: ")
+    lives_on(desk, qtbot)
+
+
+def test_an_adapter_with_nan(desk: Desk, qtbot: QtBot, write_adapter: Callable[..., Path]) -> None:
+    path = write_adapter("nan.gguf", nan=True)
+    text = failure(desk, qtbot, lambda: desk.models.add_adapter(path))
+    assert "blk.1.attn_q.weight" in text
+    lives_on(desk, qtbot)
+
+
+def test_an_adapter_for_other_sizes(desk: Desk, qtbot: QtBot, write_adapter: Callable[..., Path]) -> None:
+    path = write_adapter("wide.gguf", width=64)
+    text = failure(desk, qtbot, lambda: desk.models.add_adapter(path))
+    assert "64" in text
+    lives_on(desk, qtbot)
+
+
+def test_a_file_that_is_nothing(desk: Desk, qtbot: QtBot, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("shopping")
+    with qtbot.waitSignal(desk.notices.shown) as shown:
+        desk.window.paths_dropped.emit([path])
+    assert shown.args == ["notes.txt is neither a base, an adapter, nor a session"]
+    lives_on(desk, qtbot)
+
+
+def test_a_damaged_session(desk: Desk, qtbot: QtBot, tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text('{"version": 1, "adapters": "many"}')
+    desk.session.mark_saved(tmp_path / "mine.json")  # else it asks about the changes first
+    text = failure(desk, qtbot, lambda: desk.sessions.open(path))
+    assert text.startswith("Open bad.json: ")
+    lives_on(desk, qtbot)
+
+
+def test_an_unknown_architecture_refuses_the_forward_pass_alone(
+    desk: Desk, qtbot: QtBot, write_base: Callable[..., Path]
+) -> None:
+    text = failure(desk, qtbot, lambda: desk.models.open_base(write_base("odd.gguf", architecture="oddity")))
+    assert "oddity" in text
+    qtbot.waitUntil(lambda: "oddity" in desk.window.next_token.message_label.text())
+    assert desk.window.base_text.startswith("odd · oddity")
+
+
+def test_the_report_of_a_failure_opens_from_the_toast(desk: Desk, qtbot: QtBot, tmp_path: Path) -> None:
+    failure(desk, qtbot, lambda: desk.models.open_base(tmp_path / "gone.gguf"))
+    desk.window.toast.action_button.click()
+    dialog = desk.window.findChild(ErrorDialog)
+    assert dialog is not None
+    dialog.close()
+
+
+def test_a_broken_plugin_is_listed_and_the_rest_works(
+    make_desk: Callable[[Registry], Desk], plugins: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "broken_panel", broken := ModuleType("broken_panel"))
+    broken.make = lambda session: 1 / 0  # type: ignore[attr-defined]
+    status = PluginStatus("broken", "1.0", (), PluginError("it divides by zero"))
+    panel = PanelSpec("Broken panel", "broken_panel:make")
+    desk = make_desk(
+        Registry(
+            plugins.model_loaders,
+            plugins.adapter_loaders,
+            plugins.exporters,
+            (panel,),
+            (*plugins.statuses, status),
+        )
+    )
+    assert "it divides by zero" in desk.window.toast.label.text()
+    assert "1 failed" in desk.window.plugins_text
+    desk.plugins.open_panel(panel)
+    assert "The panel Broken panel failed: ZeroDivisionError" in desk.window.toast.label.text()
+    assert "Broken panel" not in desk.window.docks
+
+
+def test_what_nobody_caught_is_reported(desk: Desk) -> None:
+    try:
+        raise RuntimeError("a slot broke")
+    except RuntimeError as error:
+        desk.notices.unexpected(type(error), error, error.__traceback__)
+    assert "a slot broke" in desk.window.toast.label.text()

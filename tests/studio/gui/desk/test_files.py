@@ -1,0 +1,127 @@
+"""Sessions are saved and opened again, blends exported, files dropped, and lately opened ones remembered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PySide6.QtWidgets import QFileDialog
+
+from studio.contracts import BASE_ALONE
+from studio.gui import questions
+from studio.gui.export_dialog import ExportDialog
+from studio.gui.recognise import kind_of
+from studio.gui.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytestqt.qtbot import QtBot
+
+    from studio.gui.desk import Desk
+    from studio.registry import Registry
+
+
+def test_a_session_comes_back(
+    desk: Desk, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.lorastudio.json"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
+    desk.window.stack.rows["adapter"].number.setValue(0.75)
+    desk.window.commands.save_as.trigger()
+    qtbot.waitUntil(lambda: not desk.session.modified)
+    assert desk.window.windowTitle() == "mine[*] — LoRA Studio"
+
+    desk.window.stack.rows["adapter"].number.setValue(-1.0)
+    assert desk.window.isWindowModified()
+    monkeypatch.setattr(questions, "save_changes", lambda parent, name: "discard")
+    with qtbot.waitSignal(desk.sessions.opened):
+        desk.window.paths_dropped.emit([path])
+    assert desk.session.stack.channel("adapter").scale == 0.75
+    assert desk.session.prompt.text == desk.window.prompt.text == "hello there"
+    assert not desk.window.isWindowModified()
+    assert desk.settings.recent[0] == path
+
+
+def test_an_export_sounds_like_the_blend(desk: Desk, qtbot: QtBot, tmp_path: Path) -> None:
+    desk.window.stack.rows["adapter"].number.setValue(0.5)
+    before = answer(desk, qtbot)
+    desk.window.commands.export.trigger()
+    dialog = desk.window.findChild(ExportDialog)
+    assert dialog is not None
+    dialog.path_edit.setText(str(tmp_path / "blend"))
+    with qtbot.waitSignal(desk.notices.shown) as shown:
+        dialog.accept()
+    assert shown.args is not None
+    assert "llama-cli -m" in shown.args[0]
+    assert str(tmp_path / "blend.gguf") in shown.args[0]
+
+    desk.window.commands.clear.trigger()
+    assert answer(desk, qtbot).request.state == BASE_ALONE
+    desk.window.paths_dropped.emit([tmp_path / "blend.gguf"])
+    qtbot.waitUntil(lambda: not desk.session.stack.is_empty)
+    np.testing.assert_allclose(answer(desk, qtbot).blend.logits, before.blend.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_another_base_reads_the_adapters_again(
+    desk: Desk, qtbot: QtBot, write_base: Callable[..., Path]
+) -> None:
+    desk.window.stack.rows["adapter"].number.setValue(0.5)
+    with qtbot.waitSignal(
+        desk.live.shown, check_params_cb=lambda result: result.request.base.name == "other"
+    ):
+        desk.window.paths_dropped.emit([write_base("other.gguf")])
+    assert desk.session.stack.channel("adapter").scale == 0.5
+    assert desk.window.base_text.startswith("other · ")
+
+
+def test_a_base_the_adapter_does_not_fit(desk: Desk, qtbot: QtBot, write_base: Callable[..., Path]) -> None:
+    with qtbot.waitSignal(desk.notices.failed) as failed:
+        desk.models.open_base(write_base("wide.gguf", width=64))
+    assert failed.args is not None
+    assert failed.args[0].startswith("An adapter does not fit this base")
+    assert desk.session.stack.is_empty
+
+
+def test_an_adapter_needs_a_base(empty_desk: Desk, write_adapter: Callable[..., Path]) -> None:
+    empty_desk.models.add_adapter(write_adapter())
+    assert "Open a base model first" in empty_desk.window.toast.label.text()
+    assert not empty_desk.window.commands.add_adapter.isEnabled()
+
+
+def test_files_are_told_apart_by_content(
+    plugins: Registry,
+    write_base: Callable[..., Path],
+    write_adapter: Callable[..., Path],
+    adapters_dir: Path,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "session").write_text('  {"version": 1}')
+    assert kind_of(write_base("a.bin"), plugins) == "base"
+    assert kind_of(write_adapter("b.bin"), plugins) == "adapter"
+    assert kind_of(adapters_dir / "smollm2-fortune", plugins) == "adapter"
+    assert kind_of(tmp_path / "session", plugins) == "session"
+    assert kind_of(tmp_path / "absent", plugins) == "unknown"
+
+
+def test_settings_survive(tmp_path: Path) -> None:
+    first = Settings(tmp_path / "desk.ini")
+    assert (first.theme, first.font_size, first.recent) == ("system", 10.0, [])
+    first.theme, first.font_size = "dark", 12.0
+    for number in range(10):
+        first.remember(tmp_path / str(number % 9))
+    second = Settings(tmp_path / "desk.ini")
+    assert (second.theme, second.font_size) == ("dark", 12.0)
+    assert [path.name for path in second.recent] == ["0", "8", "7", "6", "5", "4", "3", "2"]
+
+
+def answer(desk: Desk, qtbot: QtBot):  # type: ignore[no-untyped-def]
+    """Wait for the answer to what the session holds now."""
+    with qtbot.waitSignal(
+        desk.live.shown, check_params_cb=lambda result: result.request.state == desk.session.stack.blend
+    ) as shown:
+        desk.live.refresh()
+    assert shown.args is not None
+    return shown.args[0]
