@@ -102,8 +102,8 @@ class BaseModel(Protocol):
 class DeltaAdapter(Protocol):
     """Anything that can be pushed on a stack: it adds a delta to the output of the modules it names.
 
-    `studio.lora.adapter.Adapter` is the low-rank one. An object of a stranger that satisfies this protocol acts in
-    the forward pass as well.
+    `studio.lora.adapter.Adapter` is the low-rank one. An object of a stranger that satisfies this protocol
+    acts in the forward pass as well.
     """
 
     @property
@@ -119,7 +119,7 @@ class DeltaAdapter(Protocol):
         """The GGUF names of the weights it acts on, such as ``blk.0.attn_q.weight``."""
 
     def delta(self, module: str, inputs: FloatArray) -> FloatArray | None:
-        """Return the delta for inputs ``[..., in]`` as ``[..., out]`` at scale 1, or None if it lacks the module."""
+        """Return the delta at scale 1 of inputs ``[..., in]`` as ``[..., out]``; None without the module."""
 
 
 @runtime_checkable
@@ -177,7 +177,7 @@ class MixerState:
 
 @dataclass(frozen=True)
 class BlendChannel:
-    """One audible adapter of a blend: its key on the stack, its version, its user scale times the master scale."""
+    """One audible adapter of a blend: its key on the stack, its version, its scale times the master's."""
 
     key: str
     version: int
@@ -239,8 +239,8 @@ class Evaluation:
     logits
         float32 ``[vocab]`` of the last position, or ``[T, vocab]`` where all were asked for.
     scores
-        float32 ``[T - 1]``: log-probability of each token from the second on, given those before it. None unless
-        asked for.
+        float32 ``[T - 1]``: log-probability of each token from the second on, given those before it. None
+        unless asked for.
     milliseconds
         Wall-clock time of the pass.
     """
@@ -267,7 +267,7 @@ class Engine(Protocol):
         """The longest sequence the open base takes, in tokens."""
 
     def open(self, base: BaseModel) -> None:
-        """Make this the base. Raises `UnsupportedError` for an unknown architecture; the old base then stays."""
+        """Make this the base. Raises `UnsupportedError` for an unknown architecture; the old one stays."""
 
     def attach(self, adapters: Mapping[str, DeltaAdapter]) -> None:
         """Make exactly these adapters available, by the key that blends name them with."""
@@ -366,7 +366,7 @@ class AdapterLoader(Extension, Protocol):
         """Say by content whether this loader should read the path. Never raises."""
 
     def load(self, path: Path, base: BaseModel | None, options: Any) -> LowRankAdapter:
-        """Read it, with module names and row order as `base` has them. Raises `FormatError`, `MismatchError`."""
+        """Read it, names and row order as `base` has them. Raises `FormatError`, `MismatchError`."""
 
 
 class Exporter(Extension, Protocol):
