@@ -1,0 +1,100 @@
+"""Slider to repainted next-token view, 64 tokens, three adapters; longest stall of the window in a drag."""
+
+import tempfile
+import time
+from pathlib import Path
+
+from PySide6.QtCore import QEvent, QObject, QTimer
+from PySide6.QtWidgets import QApplication, QWidget
+
+from benchmarks.demo import open_demo, prompt_text
+from benchmarks.timing import Times
+from studio.cli.output import finish
+from studio.contracts import Plugins
+from studio.engine.backend import choose_backend
+from studio.engine.local import LocalEngine
+from studio.gui.heartbeat import Heartbeat
+from studio.gui.screenshot import Show
+from studio.jobs.documents import save_document
+from studio.registry import load_plugins
+from studio.session.prompt import Prompt
+
+MOVES = 60
+DRAG_SECONDS = 10
+EVENTS_PER_SECOND = 200
+
+
+class PaintClock(QObject):
+    """Notes when a widget, or anything in it, was last painted."""
+
+    def __init__(self, widget: QWidget) -> None:
+        super().__init__()
+        self._widget = widget
+        self.last = 0.0
+        app = QApplication.instance()
+        assert app is not None
+        app.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Let every event through."""
+        if event.type() == QEvent.Type.Paint and isinstance(watched, QWidget):
+            if watched is self._widget or self._widget.isAncestorOf(watched):
+                self.last = time.perf_counter()
+        return False
+
+
+def main(peers: str | None) -> None:
+    """Print both."""
+    plugins = load_plugins()
+    with tempfile.TemporaryDirectory() as folder:
+        session_file = Path(folder) / "bench.lorastudio.json"
+        write_session(session_file, plugins)
+        show = Show(session_file, plugins, engine=LocalEngine(choose_backend("numpy")))
+        try:
+            print(f"slider to repainted view   {slider_to_paint(show)}")
+            drag(show)
+        finally:
+            show.close()
+
+
+def write_session(path: Path, plugins: Plugins) -> None:
+    """Save the demo with a 64-token prompt and all three adapters heard."""
+    session = open_demo(plugins)
+    session.prompt = Prompt(prompt_text(session))
+    finish(save_document(path, session.document()))
+    assert session.base is not None
+    session.base.close()
+
+
+def slider_to_paint(show: Show) -> Times:
+    """Move the first fader again and again, and wait each time until the answer has been painted."""
+    key = show.desk.session.stack.state.channels[0].key
+    clock = PaintClock(show.desk.window.next_token)
+    answered = [0.0]
+    show.desk.live.shown.connect(lambda _: answered.append(time.perf_counter()))
+    taken = []
+    for index in range(-3, MOVES):
+        started = time.perf_counter()
+        show.move(key, 0.5 + 0.01 * (index % 40))
+        show.wait_until(lambda: clock.last >= answered[-1])
+        if index >= 0:
+            taken.append((clock.last - started) * 1e3)
+    QApplication.instance().removeEventFilter(clock)  # type: ignore[union-attr]
+    return Times(tuple(taken))
+
+
+def drag(show: Show) -> None:
+    """Move a fader without a pause and print the longest time that the window stood still."""
+    row = show.desk.window.stack.rows[show.desk.session.stack.state.channels[1].key]
+    answers: list[object] = []
+    show.desk.live.shown.connect(answers.append)
+    heartbeat, steps, timer = Heartbeat(), iter(range(10**9)), QTimer()
+    timer.timeout.connect(lambda: row.number.setValue(0.01 * (next(steps) % 150)))
+    started = time.perf_counter()
+    heartbeat.start()
+    timer.start(1000 // EVENTS_PER_SECOND)
+    show.wait_until(lambda: time.perf_counter() - started > DRAG_SECONDS)
+    timer.stop()
+    longest = heartbeat.stop()
+    print(f"drag of {DRAG_SECONDS} s              {next(steps)} moves, {len(answers)} answers shown")
+    print(f"longest stall              {longest:.1f} ms")
