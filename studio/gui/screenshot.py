@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 SIZE = (1440, 900)
 """Width and height of a picture, in pixels."""
 
-PATIENCE_MS = 120_000
-"""How long to wait for the desk, in milliseconds: a first start compiles kernels."""
+PATIENCE_MS = 300_000
+"""How long to wait for the desk, in milliseconds: a busy machine generates a token a second."""
 
 
 class Show:

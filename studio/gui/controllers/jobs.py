@@ -92,7 +92,7 @@ class JobsController(QObject):
         key = self._key(job)
         progress = job.progress
         share = progress.done / progress.total if progress.total > 0 else None
-        message = str(job.error) if job.error is not None else progress.message
+        message = progress.message if job.state == "running" else str(job.error or "")
         self._panel.set_job(JobStatus(key, job.title, _STATES[job.state], share, job.eta_seconds, message))
         if job.state not in ("done", "failed", "cancelled") or job in self._delivered:
             return  # a notice of progress may arrive after the job ended, and show that already
