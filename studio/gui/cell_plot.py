@@ -41,6 +41,7 @@ class CellPlot(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no types
     def __init__(self) -> None:
         super().__init__()
         self._shape = (0, 0)
+        self._targets: tuple[str, ...] = ()
         self.setAccessibleName("Heatmap: targets down, layers across; arrow keys move the selection")
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setFrameShape(self.Shape.NoFrame)
@@ -54,7 +55,7 @@ class CellPlot(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no types
         layout.addItem(self._axes["left"], row=0, col=0)
         layout.addItem(self._axes["bottom"], row=1, col=1)
         for axis in self._axes.values():
-            axis.setStyle(tickLength=0, tickAlpha=0, tickFont=small_font(self.font()))
+            axis.setStyle(tickLength=0, tickAlpha=0)
         self._image = pg.ImageItem(axisOrder="row-major")
         self._gaps = QGraphicsPathItem()
         self._faults = pg.ScatterPlotItem(symbol="x", size=9, pxMode=True)
@@ -69,12 +70,11 @@ class CellPlot(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no types
         """Name the rows, number the columns, and rule the gaps between cells."""
         self._shape = (len(targets), layers)
         every = 1 if layers <= 16 else 2 if layers <= 40 else 5
-        metrics = QFontMetrics(small_font(self.font()))
         left, bottom = self._axes["left"], self._axes["bottom"]
         left.setTicks([[(row + 0.5, name) for row, name in enumerate(targets)]])
-        left.setWidth(max((metrics.horizontalAdvance(name) for name in targets), default=0) + 12)
         bottom.setTicks([[(layer + 0.5, str(layer)) for layer in range(0, layers, every)]])
-        bottom.setHeight(metrics.height() + 6)
+        self._targets = tuple(targets)
+        self.take_font()
         self._box.setLimits(xMin=0, xMax=max(layers, 1), yMin=0, yMax=max(len(targets), 1))
         self.show_all()
         path = QPainterPath()
@@ -117,6 +117,16 @@ class CellPlot(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no types
         self._mark.setPen(_line(theme.text, 2))
         self._faults.setPen(pg.mkPen(theme.danger, width=1))
         self._faults.setBrush(pg.mkBrush(theme.danger))
+
+    def take_font(self) -> None:
+        """Write the axes in the widget's font and give them the room it takes."""
+        font = small_font(self.font())
+        metrics = QFontMetrics(font)
+        for axis in self._axes.values():
+            axis.setStyle(tickFont=font)
+        widest = max((metrics.horizontalAdvance(name) for name in self._targets), default=0)
+        self._axes["left"].setWidth(widest + 12)
+        self._axes["bottom"].setHeight(metrics.height() + 6)
 
     def centre_of(self, row: int, column: int) -> QPointF:
         """Return where a cell's middle is, in this widget's pixels."""

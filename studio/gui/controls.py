@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPalette, QPen
+from PySide6.QtCore import QPointF, QRectF, QSize, Qt
+from PySide6.QtGui import (
+    QColor,
+    QFont,
+    QFontMetrics,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPalette,
+    QPen,
+)
 from PySide6.QtWidgets import (
     QAbstractButton,
     QAbstractSpinBox,
-    QApplication,
     QDoubleSpinBox,
     QLabel,
     QSizePolicy,
@@ -129,7 +138,7 @@ class NumberBox(QDoubleSpinBox):
 
 
 class DeskLabel(QLabel):
-    """A plain-text label that may be small, strong, quiet, or elided, and stays so when the font is changed.
+    """A line of plain text that may be small, strong, quiet or elided, in whatever font it inherits.
 
     An elided one ends in … where it has no room, instead of making its panel wider.
     """
@@ -151,29 +160,29 @@ class DeskLabel(QLabel):
             self.setForegroundRole(QPalette.ColorRole.PlaceholderText)
         if elided:
             self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self._take_font()
 
-    def _take_font(self) -> None:
-        font = QApplication.font()
-        if self._small:
-            font = small_font(font)
-        self.setFont(strong_font(font) if self._strong else font)
+    def _shown_font(self) -> QFont:
+        """Derive the font from the inherited one; a font set on the label would no longer follow it."""
+        font = small_font(self.font()) if self._small else self.font()
+        return strong_font(font) if self._strong else font
 
-    def changeEvent(self, event: QEvent) -> None:
-        """Follow the application's font size."""
-        super().changeEvent(event)
-        if event.type() == QEvent.Type.ApplicationFontChange:
-            self._take_font()
+    def sizeHint(self) -> QSize:
+        """Ask for the room of one line."""
+        metrics, margins = QFontMetrics(self._shown_font()), self.contentsMargins()
+        width = metrics.horizontalAdvance(self.text()) + margins.left() + margins.right() + 1
+        return QSize(width, metrics.height() + margins.top() + margins.bottom())
+
+    def minimumSizeHint(self) -> QSize:
+        """Take no less, or hardly anything where the text may be elided."""
+        return QSize(0, self.sizeHint().height()) if self._elided else self.sizeHint()
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Paint as much of the text as fits."""
-        if not self._elided:
-            super().paintEvent(event)
-            return
         painter = QPainter(self)
+        painter.setFont(self._shown_font())
         painter.setPen(self.palette().color(self.foregroundRole()))
         rect = self.contentsRect()
-        text = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, rect.width())
+        text = painter.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, rect.width())
         painter.drawText(rect, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, text)
 
 

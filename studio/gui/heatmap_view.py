@@ -157,3 +157,5 @@ class HeatmapView(QWidget):
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange:
             self._take_colours()
+        elif event.type() == QEvent.Type.FontChange:
+            self.plot.take_font()

@@ -81,7 +81,6 @@ class LogPanel(QWidget):
         self.text.setUndoRedoEnabled(False)
         self.text.setMaximumBlockCount(_KEPT_LINES)
         self.text.setAccessibleName("Log")
-        self.text.setTabStopDistance(self.text.fontMetrics().horizontalAdvance("warning") + 14)
         self.text.document().setDocumentMargin(8)
         head = QHBoxLayout()
         head.addWidget(self.level_box)
@@ -93,6 +92,7 @@ class LogPanel(QWidget):
         layout.setSpacing(6)
         layout.addLayout(head)
         layout.addWidget(self.text, 1)
+        self._set_columns()
         self.level_box.currentIndexChanged.connect(lambda _: self._write_again())
         self.copy_button.clicked.connect(self._copy)
         self.clear_button.clicked.connect(lambda: self.clear())
@@ -142,3 +142,8 @@ class LogPanel(QWidget):
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange:
             self._write_again()
+        elif event.type() == QEvent.Type.FontChange:
+            self._set_columns()
+
+    def _set_columns(self) -> None:
+        self.text.setTabStopDistance(self.text.fontMetrics().horizontalAdvance("warning") + 14)

@@ -34,7 +34,7 @@ from studio.gui.pieces import short_probability, visible_piece
 from studio.gui.style import mixed
 from studio.gui.theme import Theme, current_theme, small_font, strong_font
 
-_ROW_HEIGHT, _MARGIN, _NUMBERS_WIDTH = 28, 10, 80
+_ROW_HEIGHT, _MARGIN, _ARROW_WIDTH = 28, 10, 24
 _SCALES = (0.05, 0.1, 0.25, 0.5, 1.0)
 
 
@@ -213,13 +213,14 @@ class CandidateDelegate(QStyledItemDelegate):
             painter.fillRect(rect, mixed(theme.panel, theme.text, 0.05))
         metrics = option.fontMetrics
         painter.setFont(option.font)
-        text_width = min(rect.width() * 0.34, 150.0)
+        text_width = min(rect.width() * 0.3, 150.0)
         text_rect = QRectF(rect.left() + _MARGIN, rect.top(), text_width, rect.height())
         text = metrics.elidedText(visible_piece(one.piece), Qt.TextElideMode.ElideRight, int(text_width))
         painter.setPen(QColor(theme.text))
         middle = Qt.AlignmentFlag.AlignVCenter
         painter.drawText(text_rect, middle | Qt.AlignmentFlag.AlignLeft, text)
-        numbers = QRectF(rect.right() - _MARGIN - _NUMBERS_WIDTH, rect.top(), _NUMBERS_WIDTH, rect.height())
+        numbers_width = 2 * metrics.horizontalAdvance("<.01") + 4 + _ARROW_WIDTH
+        numbers = QRectF(rect.right() - _MARGIN - numbers_width, rect.top(), numbers_width, rect.height())
         bars = QRectF(
             text_rect.right() + 8, rect.top(), numbers.left() - text_rect.right() - 16, rect.height()
         )
@@ -243,7 +244,7 @@ class CandidateDelegate(QStyledItemDelegate):
     def _paint_numbers(self, painter: QPainter, rect: QRectF, one: Candidate, theme: Theme) -> None:
         """Paint base -> blend in columns; the blend's stands out where it differs by a hundredth or more."""
         middle = Qt.AlignmentFlag.AlignVCenter
-        column = rect.width() * 0.37
+        column = (rect.width() - _ARROW_WIDTH) / 2
         left = QRectF(rect.left(), rect.top(), column, rect.height())
         right = QRectF(rect.right() - column, rect.top(), column, rect.height())
         arrow = QRectF(left.right(), rect.top(), right.left() - left.right(), rect.height())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QPointF, QRect, QRectF, Qt
-from PySide6.QtGui import QColor, QFont, QPainter, QPalette, QPen
+from PySide6.QtGui import QColor, QFont, QIcon, QPainter, QPalette, QPen, QPixmap
 from PySide6.QtWidgets import (
+    QApplication,
     QProxyStyle,
     QStyle,
     QStyleHintReturn,
@@ -15,6 +16,7 @@ from PySide6.QtWidgets import (
     QStyleOptionProgressBar,
     QStyleOptionSlider,
     QStyleOptionSpinBox,
+    QStyleOptionTab,
     QWidget,
 )
 
@@ -29,6 +31,12 @@ _Control = QStyle.ControlElement
 _Complex = QStyle.ComplexControl
 _Metric = QStyle.PixelMetric
 _Role = QPalette.ColorRole
+
+_NOT_DRAWN = (
+    _Primitive.PE_FrameDockWidget,
+    _Primitive.PE_FrameStatusBarItem,
+    _Primitive.PE_FrameTabBarBase,
+)
 
 _METRICS = {
     _Metric.PM_ScrollBarExtent: 10,
@@ -70,7 +78,7 @@ class StudioStyle(QProxyStyle):
             painter.drawRect(option.rect.adjusted(0, 0, -1, -1))
         elif element == _Primitive.PE_FrameFocusRect:
             _rounded(painter, _rect(option), None, _colour(option, _Role.Accent))
-        elif element in (_Primitive.PE_FrameDockWidget, _Primitive.PE_FrameStatusBarItem):
+        elif element in _NOT_DRAWN:
             return
         else:
             super().drawPrimitive(element, option, painter, widget)
@@ -95,6 +103,8 @@ class StudioStyle(QProxyStyle):
             _draw_dock_title(option, painter)
         elif element == _Control.CE_PushButtonLabel and widget is not None and widget.property(PRIMARY):
             super().drawControl(element, _on_accent(option), painter, widget)
+        elif element == _Control.CE_TabBarTabShape and isinstance(option, QStyleOptionTab):
+            _draw_tab(option, painter)
         elif element == _Control.CE_Splitter:
             return
         else:
@@ -155,6 +165,16 @@ class StudioStyle(QProxyStyle):
         painter.setBrush(colour)
         painter.drawRoundedRect(thumb, 2, 2)
 
+    def standardIcon(
+        self,
+        standardIcon: QStyle.StandardPixmap,  # noqa: N803 - Qt's name
+        option: QStyleOption | None = None,
+        widget: QWidget | None = None,
+    ) -> QIcon:
+        """Return thin signs for a dock's two buttons, in a grey that light and dark share."""
+        sign = _DOCK_SIGNS.get(standardIcon)
+        return super().standardIcon(standardIcon, option, widget) if sign is None else _sign_icon(sign)
+
     def pixelMetric(
         self,
         metric: QStyle.PixelMetric,
@@ -190,11 +210,34 @@ def mixed(first: QColor | str, second: QColor | str, share: float) -> QColor:
     )
 
 
+_CROSS = ((4.5, 4.5, 11.5, 11.5), (4.5, 11.5, 11.5, 4.5))
+_ARROW_OUT = ((5.0, 11.0, 11.0, 5.0), (6.0, 5.0, 11.0, 5.0), (11.0, 5.0, 11.0, 10.0))
+_DOCK_SIGNS = {
+    QStyle.StandardPixmap.SP_TitleBarCloseButton: _CROSS,
+    QStyle.StandardPixmap.SP_DockWidgetCloseButton: _CROSS,
+    QStyle.StandardPixmap.SP_TitleBarNormalButton: _ARROW_OUT,
+}
+
 _SCROLL_PARTS = (
     QStyle.SubControl.SC_ScrollBarSlider,
     QStyle.SubControl.SC_ScrollBarAddPage,
     QStyle.SubControl.SC_ScrollBarSubPage,
 )
+
+
+def _sign_icon(strokes: tuple[tuple[float, float, float, float], ...]) -> QIcon:
+    """Return an icon of straight strokes (x1, y1, x2, y2) on a 16 pixel square, sharp at twice the size."""
+    pixmap = QPixmap(32, 32)
+    pixmap.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(pixmap)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.scale(2, 2)
+    painter.setPen(QPen(QColor("#7f8894"), 1.3, c=Qt.PenCapStyle.RoundCap))
+    for x1, y1, x2, y2 in strokes:
+        painter.drawLine(QPointF(x1, y1), QPointF(x2, y2))
+    painter.end()
+    pixmap.setDevicePixelRatio(2.0)
+    return QIcon(pixmap)
 
 
 def _scroll_bar_part(option: QStyleOptionSlider, part: QStyle.SubControl) -> QRect:
@@ -282,10 +325,19 @@ def _draw_progress(option: QStyleOptionProgressBar, painter: QPainter) -> None:
         _rounded(painter, rect, _colour(option, _Role.Highlight), None)
 
 
+def _draw_tab(option: QStyleOptionTab, painter: QPainter) -> None:
+    """Draw a tab as its text alone; a line in the accent colour runs along the one in front."""
+    rect = _rect(option)
+    if _is(option, QStyle.StateFlag.State_Selected):
+        painter.fillRect(rect.adjusted(6, 0, -6, 2 - rect.height()), _colour(option, _Role.Accent))
+    elif _is(option, QStyle.StateFlag.State_MouseOver):
+        painter.fillRect(rect.adjusted(6, 0, -6, 2 - rect.height()), _colour(option, _Role.Mid))
+
+
 def _draw_dock_title(option: QStyleOptionDockWidget, painter: QPainter) -> None:
     """Draw a dock's title as a small quiet heading over a hairline."""
     painter.save()
-    font = painter.font()
+    font = QApplication.font()  # the painter's may be that of an earlier style
     font.setPointSizeF(font.pointSizeF() * 0.82)
     font.setVariableAxis(QFont.Tag("wght"), 620.0)
     font.setLetterSpacing(font.SpacingType.AbsoluteSpacing, 0.8)

@@ -31,7 +31,7 @@ def test_a_known_error_says_what_where_and_what_to_do() -> None:
 
 def test_an_unexpected_error_brings_its_traceback() -> None:
     try:
-        {}["missing"]
+        {"here": 1}["missing"]
     except KeyError as error:
         report = error_report("Could not load pirate", error)
     assert "Kind: KeyError" in report

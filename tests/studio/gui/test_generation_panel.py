@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QTextCursor
+from PySide6.QtTest import QTest
 
 from studio.contracts import Sampling
 from studio.gui.generation_panel import GenerationPanel, first_difference
@@ -90,7 +91,7 @@ def test_sampling_is_shown_without_emitting(panel: GenerationPanel, qtbot: QtBot
 def test_a_change_is_announced_whole(panel: GenerationPanel, qtbot: QtBot) -> None:
     panel.set_sampling(Sampling(64, temperature=0.5))
     with qtbot.waitSignal(panel.sampling_changed) as signal:
-        qtbot.keyClicks(panel.controls.seed, "9")
+        QTest.keyClicks(panel.controls.seed, "9")
     assert signal.args == [Sampling(64, temperature=0.5, seed=9)]
 
 

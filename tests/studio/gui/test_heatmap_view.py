@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QColor, QImage
+from PySide6.QtTest import QTest
 
 from studio.gui.colour_scale import colour_table
 from studio.gui.heatmap_view import HeatmapView
@@ -40,7 +41,8 @@ def values() -> FloatArray:
 
 
 def picture(view: HeatmapView) -> QImage:
-    return view.plot.grab().toImage()
+    image: QImage = view.plot.grab().toImage()
+    return image
 
 
 def colour_of(view: HeatmapView, row: int, column: int) -> QColor:
@@ -91,7 +93,7 @@ def test_another_measure_lets_the_range_go(view: HeatmapView, qtbot: QtBot, valu
     view.set_values(values)
     view.hold_box.setChecked(True)
     with qtbot.waitSignal(view.mode_changed) as signal:
-        qtbot.keyClick(view.mode_box, Qt.Key.Key_Down)
+        QTest.keyClick(view.mode_box, Qt.Key.Key_Down)
     assert signal.args == ["relative"]
     assert not view.hold_box.isChecked()
 
@@ -105,10 +107,10 @@ def test_offering_modes_emits_nothing(view: HeatmapView, qtbot: QtBot) -> None:
 def test_hover_and_click(view: HeatmapView, qtbot: QtBot, values: FloatArray) -> None:
     view.set_values(values, unit="‖Δ‖")
     at: QPoint = view.plot.centre_of(1, 5).toPoint()
-    qtbot.mouseMove(view.plot.viewport(), at)
+    QTest.mouseMove(view.plot.viewport(), at)
     qtbot.waitUntil(lambda: view.readout.text() == "layer 5 · attn_v · 13 ‖Δ‖")
     with qtbot.waitSignal(view.module_selected) as signal:
-        qtbot.mouseClick(view.plot.viewport(), Qt.MouseButton.LeftButton, pos=at)
+        QTest.mouseClick(view.plot.viewport(), Qt.MouseButton.LeftButton, pos=at)
     assert signal.args == ["attn_v", 5]
 
 
@@ -116,7 +118,7 @@ def test_arrow_keys_walk_the_cells_and_stop_at_the_edge(view: HeatmapView, qtbot
     told: list[tuple[str, int]] = []
     view.module_selected.connect(lambda target, layer: told.append((target, layer)))
     for key in (Qt.Key.Key_Right, Qt.Key.Key_Right, Qt.Key.Key_Down, Qt.Key.Key_Up, Qt.Key.Key_Up):
-        qtbot.keyClick(view.plot, key)
+        QTest.keyClick(view.plot, key)
     assert told == [("attn_q", 0), ("attn_q", 1), ("attn_v", 1), ("attn_q", 1), ("attn_q", 1)]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor
+from PySide6.QtTest import QTest
 
 from studio.gui.next_token_view import Candidate, NextToken, NextTokenView
 from studio.gui.pieces import short_probability, visible_piece
@@ -78,7 +79,7 @@ def test_return_hands_the_piece_on(view: NextTokenView, qtbot: QtBot) -> None:
     view.set_result(RESULT)
     view.list.setCurrentIndex(view.model.index(0))
     with qtbot.waitSignal(view.piece_activated) as signal:
-        qtbot.keyClick(view.list, Qt.Key.Key_Return)
+        QTest.keyClick(view.list, Qt.Key.Key_Return)
     assert signal.args == [" storm"]
 
 

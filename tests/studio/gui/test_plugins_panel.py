@@ -23,11 +23,13 @@ def test_a_failed_plugin_comes_first_with_its_reason(qtbot: QtBot) -> None:
     panel = PluginsPanel()
     qtbot.addWidget(panel)
     panel.set_plugins(PLUGINS)
-    first = panel.tree.topLevelItem(0)
+    first, second = panel.tree.topLevelItem(0), panel.tree.topLevelItem(1)
+    assert first is not None
+    assert second is not None
     assert [first.text(column) for column in range(3)] == ["svd", "0.3", "failed"]
     assert first.isExpanded()
     assert first.child(0).text(0) == "no module named 'scipy'. Install scipy."
-    assert panel.tree.topLevelItem(1).text(3) == "loader GGUF, exporter stacked adapter (GGUF)"
+    assert second.text(3) == "loader GGUF, exporter stacked adapter (GGUF)"
 
 
 def test_the_list_can_be_copied(qtbot: QtBot) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
 
 from studio.gui.prompt_panel import PromptPanel
 
@@ -39,14 +40,14 @@ def test_setting_the_same_text_leaves_the_cursor(panel: PromptPanel) -> None:
 def test_typing_and_the_template_switch_are_announced(panel: PromptPanel, qtbot: QtBot) -> None:
     told: list[tuple[str, bool]] = []
     panel.prompt_changed.connect(lambda text, chat: told.append((text, chat)))
-    qtbot.keyClicks(panel.editor, "Hi")
+    QTest.keyClicks(panel.editor, "Hi")
     panel.chat_box.click()
     assert told == [("H", False), ("Hi", False), ("Hi", True)]
 
 
 def test_control_return_generates_and_types_nothing(panel: PromptPanel, qtbot: QtBot) -> None:
     with qtbot.waitSignal(panel.generate_requested):
-        qtbot.keyClick(panel.editor, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+        QTest.keyClick(panel.editor, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
     assert panel.text == ""
 
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 def luminance(colour: str) -> float:
     """Relative luminance as WCAG 2 defines it."""
-    channels = [
+    channels: list[float] = [
         value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
-        for value in QColor(colour).getRgbF()[:3]
+        for value in (QColor(colour).redF(), QColor(colour).greenF(), QColor(colour).blueF())
     ]
     return 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2]
 
