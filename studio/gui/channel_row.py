@@ -122,6 +122,7 @@ class ChannelRow(QFrame):
         """Show these values."""
         self.channel = channel
         self.name_label.setText(channel.name)
+        self.name_label.setToolTip(channel.name)
         self.details_label.setText(
             f"{channel.details} · {channel.warning}" if channel.warning else channel.details
         )

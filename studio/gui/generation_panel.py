@@ -223,7 +223,6 @@ class SamplingControls(QWidget):
         self.seed.setToolTip("The same seed makes the same choices; empty draws a fresh one")
         self.seed.setValidator(QRegularExpressionValidator(QRegularExpression(r"\d{0,18}"), self.seed))
         self.seed.setAlignment(Qt.AlignmentFlag.AlignRight)
-        self.seed.setFixedWidth(76)
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(6)
@@ -241,6 +240,7 @@ class SamplingControls(QWidget):
             label.setBuddy(field)
             grid.addWidget(label, 0, column)
             grid.addWidget(field, 1, column)
+        self._size_seed()
         self.set_sampling(Sampling())
         for box in (self.max_tokens, self.top_k):
             box.valueChanged.connect(lambda _: self.changed.emit())
@@ -272,6 +272,15 @@ class SamplingControls(QWidget):
         if seed != self.seed.text():
             self.seed.setText(seed)
         self.blockSignals(blocked)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Give the seed's field the room its font takes."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.FontChange:
+            self._size_seed()
+
+    def _size_seed(self) -> None:
+        self.seed.setFixedWidth(self.seed.fontMetrics().horizontalAdvance("0000000") + 24)
 
     def minimumSizeHint(self) -> QSize:
         """Take no less than its fields need."""

@@ -78,7 +78,7 @@ LIGHT = Theme(
     danger="#c2372e",
     # Okabe and Ito's colour-blind-safe set, darkened for a light ground.
     adapters=("#c77700", "#1f84bd", "#00845f", "#b8578f", "#c24e00", "#5a5fc7", "#857a00"),
-    heat=("#f1f4f7", "#c6e2dd", "#7fc1c4", "#3b94b5", "#2a6199", "#243a70", "#14183d"),
+    heat=("#fcfdfd", "#cfe6e1", "#7fc1c4", "#3b94b5", "#2a6199", "#243a70", "#14183d"),
 )
 
 DARK = Theme(
