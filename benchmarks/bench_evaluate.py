@@ -41,7 +41,7 @@ def main(peers: str | None) -> None:
         )
 
     for count in COUNTS:
-        ours = repeat(lambda i, count=count: engine.evaluate(tokens, blend(count, i)), REPETITIONS)
+        ours = repeat(lambda i: engine.evaluate(tokens, blend(count, i)), REPETITIONS)  # noqa: B023
         print(f"64 tokens, {count} adapters   {ours}")
         decoding = decode(engine, tokens, blend(count, 0))
         print(f"one token, {count} adapters   {decoding}")
@@ -88,7 +88,12 @@ def llama_cpp(
             files.append(str(path))
         request_file = Path(folder) / "request.json"
         for repack in (True, False):
-            asked = {"base": str(session.base.path), "tokens": tokens, "adapters": files, "repack": repack}
+            asked: dict[str, Any] = {
+                "base": str(session.base.path),
+                "tokens": tokens,
+                "adapters": files,
+                "repack": repack,
+            }
             asked |= {"repetitions": REPETITIONS, "new_tokens": NEW_TOKENS}
             request_file.write_text(json.dumps(asked), encoding="utf-8")
             done = subprocess.run(
