@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from PySide6.QtGui import QAction, QActionGroup, QKeySequence
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from PySide6.QtWidgets import QDockWidget, QMainWindow, QMenu
 
     from studio.gui.settings import ThemeChoice
+
+BackendName: TypeAlias = Literal["auto", "numpy", "cupy"]
 
 Key = QKeySequence.StandardKey
 
@@ -51,6 +53,19 @@ class Actions:
         self.about = action("&About LoRA Studio")
         self.guide = action("&User guide", Key.HelpContents)
 
+        self.backends: dict[BackendName, QAction] = {}
+        devices: tuple[tuple[BackendName, str], ...] = (
+            ("auto", "&Automatic"),
+            ("numpy", "&CPU (NumPy)"),
+            ("cupy", "&GPU (CuPy)"),
+        )
+        group = QActionGroup(window)
+        for backend, title in devices:
+            self.backends[backend] = action(title)
+            self.backends[backend].setCheckable(True)
+            group.addAction(self.backends[backend])
+        self.backends["auto"].setChecked(True)
+
         self.themes: dict[ThemeChoice, QAction] = {}
         group = QActionGroup(window)
         titles: tuple[tuple[ThemeChoice, str], ...] = (
@@ -81,6 +96,8 @@ class Menus:
         stack = bar.addMenu("&Stack")
         _fill(stack, actions.mute_all, actions.unmute_all, actions.reset, None, actions.clear)
         _fill(stack, None, actions.generate, actions.stop)
+
+        _fill(bar.addMenu("E&ngine"), *actions.backends.values())
 
         view = bar.addMenu("&View")
         _fill(view, *(dock.toggleViewAction() for dock in docks), None)

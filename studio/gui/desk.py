@@ -13,6 +13,7 @@ from studio.engine.local import LocalEngine
 from studio.gui import questions
 from studio.gui.appearance import Appearance
 from studio.gui.bridge import Bridge
+from studio.gui.controllers.engines import EnginesController
 from studio.gui.controllers.exports import ExportsController
 from studio.gui.controllers.jobs import JobsController
 from studio.gui.controllers.live import LiveController
@@ -78,6 +79,7 @@ class Desk(QObject):
         self.stack = StackController(session, self.norms, window, self)
         self.prompt = PromptController(session, self.engine, window, bridge, notices, self)
         self.live = LiveController(session, self.engine, window, bridge, notices, self)
+        self.engines = EnginesController(self.engine, self.jobs, self.live, window, bridge, self)
         self.models = ModelsController(session, self.jobs, plugins, window, notices, self)
         self.sessions = SessionsController(session, self.jobs, plugins, window, notices, self.settings, self)
         self.exports = ExportsController(session, self.jobs, plugins, window, notices, self)

@@ -53,3 +53,15 @@ def relink(parent: QWidget, missing: Sequence[str]) -> bool:
         Button.Open,
     )
     return answer == Button.Open
+
+
+def use_cpu(parent: QWidget, reason: str) -> bool:
+    """Ask whether to go on with the CPU after the GPU failed."""
+    answer = QMessageBox.question(
+        parent,
+        "The GPU failed",
+        f"{reason[:1].upper()}{reason[1:]}. Go on with the CPU? The session stays as it is.",
+        Button.Yes | Button.No,
+        Button.Yes,
+    )
+    return answer == Button.Yes

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 
-from studio.errors import StudioError
+from studio.errors import EngineError, StudioError
 from studio.gui.next_token_view import Candidate, NextToken
 from studio.jobs.live import LiveRequest
 
@@ -98,6 +98,8 @@ class LiveController(QObject):
     def _fail(self, error: StudioError) -> None:
         """Show why there is no answer; the same complaint twice in a row raises one toast."""
         self._window.next_token.set_message(str(error))
+        if isinstance(error, EngineError):  # too long, or empty: the prompt's own fault
+            self._window.prompt.set_error(error.message)
         if str(error) != self._complaint:
             self._complaint = str(error)
             self._notices.error("The model cannot run", error)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from studio.contracts import PanelSpec, PluginStatus
-from studio.errors import PluginError
+from studio.errors import EngineError, PluginError
+from studio.gui import questions
 from studio.gui.error_dialog import ErrorDialog
 from studio.registry import Registry
 
@@ -125,3 +126,46 @@ def test_what_nobody_caught_is_reported(desk: Desk) -> None:
     except RuntimeError as error:
         desk.notices.unexpected(type(error), error, error.__traceback__)
     assert "a slot broke" in desk.window.toast.label.text()
+
+
+def test_a_device_that_does_not_answer_changes_nothing(
+    desk: Desk, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)  # importing it fails
+    text = failure(desk, qtbot, desk.window.commands.backends["cupy"].trigger)
+    assert text.startswith("Choose the device: ")
+    assert desk.window.commands.backends["auto"].isChecked()
+    lives_on(desk, qtbot)
+
+
+def test_the_device_changes_under_the_session(desk: Desk, qtbot: QtBot) -> None:
+    with qtbot.waitSignal(desk.live.shown):
+        desk.window.commands.backends["numpy"].trigger()
+    lives_on(desk, qtbot)
+
+
+def test_a_gpu_out_of_memory_offers_the_cpu(
+    desk: Desk, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def use_cpu(parent: object, reason: str) -> bool:
+        asked.append(reason)
+        return True
+
+    monkeypatch.setattr(questions, "use_cpu", use_cpu)
+    monkeypatch.setattr(type(desk.engine), "description", "CuPy: a device")
+    error = EngineError("the GPU's memory ran out")
+    error.__cause__ = MemoryError()
+    with qtbot.waitSignal(desk.live.shown):
+        desk.engine.failed.emit(error)
+    assert asked == ["the GPU's memory ran out"]
+    assert desk.window.commands.backends["numpy"].isChecked()
+
+
+def test_a_prompt_longer_than_the_context(desk: Desk, qtbot: QtBot) -> None:
+    text = failure(desk, qtbot, lambda: desk.window.prompt.prompt_changed.emit("z" * 200, False))
+    assert "128" in text
+    desk.window.prompt.prompt_changed.emit("z", False)
+    qtbot.waitUntil(lambda: desk.window.prompt.count_label.text().startswith("1 /"))
+    lives_on(desk, qtbot)
