@@ -18,7 +18,7 @@ from studio.gui.controls import (
     set_text_colour,
 )
 from studio.gui.fader import STEPS_PER_UNIT, Fader
-from studio.gui.style import mixed
+from studio.gui.shapes import mixed
 from studio.gui.theme import current_theme
 
 

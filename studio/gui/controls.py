@@ -24,7 +24,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.gui.style import RADIUS, mixed
+from studio.gui.shapes import RADIUS, mixed
 from studio.gui.theme import current_theme, small_font, strong_font
 
 

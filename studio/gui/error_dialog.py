@@ -18,7 +18,7 @@ from PySide6.QtWidgets import (
 )
 
 from studio.errors import StudioError
-from studio.gui.style import PRIMARY
+from studio.gui.shapes import PRIMARY
 from studio.gui.theme import strong_font
 
 

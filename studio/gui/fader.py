@@ -17,7 +17,7 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QSizePolicy, QSlider, QWidget
 
-from studio.gui.style import mixed
+from studio.gui.shapes import mixed
 from studio.gui.theme import current_theme
 
 LIMIT = 4.0

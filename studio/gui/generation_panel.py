@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
 
 from studio.contracts import Sampling
 from studio.gui.controls import DeskLabel, NumberBox, name_control
-from studio.gui.style import PRIMARY, mixed
+from studio.gui.shapes import PRIMARY, mixed
 from studio.gui.theme import current_theme
 
 Side: TypeAlias = Literal["base", "blend"]
@@ -280,7 +280,7 @@ class SamplingControls(QWidget):
             self._size_seed()
 
     def _size_seed(self) -> None:
-        self.seed.setFixedWidth(self.seed.fontMetrics().horizontalAdvance("0000000") + 24)
+        self.seed.setFixedWidth(self.seed.fontMetrics().horizontalAdvance("random") + 18)
 
     def minimumSizeHint(self) -> QSize:
         """Take no less than its fields need."""

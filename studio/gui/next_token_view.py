@@ -31,7 +31,7 @@ from PySide6.QtWidgets import (
 
 from studio.gui.controls import DeskLabel
 from studio.gui.pieces import short_probability, visible_piece
-from studio.gui.style import mixed
+from studio.gui.shapes import mixed
 from studio.gui.theme import Theme, current_theme, small_font, strong_font
 
 _ROW_HEIGHT, _MARGIN, _ARROW_WIDTH = 28, 10, 24

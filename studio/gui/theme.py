@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import pyqtgraph as pg
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QPalette
 
-from studio.gui.style import StudioStyle, mixed
+from studio.gui.shapes import mixed
+from studio.gui.style import StudioStyle
 
 if TYPE_CHECKING:
     from PySide6.QtWidgets import QApplication
