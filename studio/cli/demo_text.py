@@ -7,8 +7,8 @@ from studio.cli.opening import open_engine, tokenizer_of
 from studio.cli.output import finish, print_table
 from studio.contracts import BASE_ALONE, BlendState, Engine
 from studio.errors import StudioError
-from studio.jobs.generating import generate
 from studio.jobs.documents import open_document
+from studio.jobs.generating import generate
 from studio.registry import load_plugins
 from studio.resources import demo_session
 from studio.session.next_token import compare_next_token
