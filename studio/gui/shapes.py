@@ -123,6 +123,7 @@ def draw_field(option: QStyleOption, painter: QPainter) -> None:
 
 
 def draw_check_box(option: QStyleOption, painter: QPainter) -> None:
+    """Draw a check box, with its tick if it is on."""
     on = has_state(option, QStyle.StateFlag.State_On)
     enabled = has_state(option, QStyle.StateFlag.State_Enabled)
     accent = colour_of(option, _Role.Accent if enabled else _Role.Mid)
@@ -139,6 +140,7 @@ def draw_check_box(option: QStyleOption, painter: QPainter) -> None:
 
 
 def draw_progress(option: QStyleOptionProgressBar, painter: QPainter) -> None:
+    """Draw how far a progress bar is."""
     share = (option.progress - option.minimum) / (option.maximum - option.minimum)
     rect = rect_of(option)
     rect.setWidth(max(2 * RADIUS, rect.width() * share) if share > 0 else 0)
@@ -171,6 +173,7 @@ def draw_dock_title(option: QStyleOptionDockWidget, painter: QPainter) -> None:
 
 
 def draw_chevron(option: QStyleOption, painter: QPainter, rect: QRect, *, up: bool) -> None:
+    """Draw a small arrow head in the middle of a rectangle."""
     centre, half = QPointF(rect.center()) + QPointF(0.5, 0.5), 3.0
     tip = -half / 2 if up else half / 2
     painter.save()
@@ -200,12 +203,15 @@ def has_frame(widget: QWidget) -> bool:
 
 
 def rect_of(option: QStyleOption) -> QRectF:
+    """Return where to draw."""
     return QRectF(option.rect)
 
 
 def colour_of(option: QStyleOption, role: QPalette.ColorRole) -> QColor:
+    """Return the palette's colour for a role, in the option's state."""
     return option.palette.color(role)
 
 
 def has_state(option: QStyleOption, flag: QStyle.StateFlag) -> bool:
+    """Say whether the option has a state."""
     return bool(option.state & flag)
