@@ -137,11 +137,13 @@ def test_faders_stay_live_while_generating_and_stop_stops(desk: Desk, qtbot: QtB
     desk.window.generation.sampling_changed.emit(
         desk.session.sampling.__class__(max_tokens=100, temperature=3.0)
     )
+    finished: list[bool] = []
+    desk.prompt.finished.connect(lambda: finished.append(True))
     desk.window.commands.generate.trigger()
     with qtbot.waitSignal(desk.live.shown):
         strip(desk).number.setValue(0.4)
-    with qtbot.waitSignal(desk.prompt.finished):
-        desk.window.commands.stop.trigger()
+    desk.window.commands.stop.trigger()
+    qtbot.waitUntil(lambda: bool(finished))
     assert desk.window.generation.generate_button.isEnabled()
 
 
