@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QObject
+from PySide6.QtCore import QObject, QTimer
 from PySide6.QtWidgets import QApplication
 
 from studio.engine.backend import choose_backend
@@ -129,17 +130,21 @@ def run_desk(session: Path | None = None, *, safe_mode: bool = False) -> int:
     """Open the desk, with a session file or the demo, and return the exit code once it is closed."""
     app = application()
     desk = Desk(app, load_plugins(safe_mode))
-    previous = sys.excepthook
-    sys.excepthook = desk.notices.unexpected
-    desk.window.show()
-    if session is not None:
-        desk.sessions.open(session, template=session == demo_session())
-    else:
-        desk.sessions.open(demo_session(), template=True)
+    window, notices = desk.window, desk.notices
+    previous_hook, sys.excepthook = sys.excepthook, notices.unexpected
+    previous_handler = signal.signal(signal.SIGINT, lambda *_: window.close())
+    pulse = QTimer()  # lets Python look for Ctrl-C while Qt waits for events
+    pulse.timeout.connect(lambda: None)
+    pulse.start(200)
+    window.show()
+    path = session or demo_session()
+    desk.sessions.open(path, template=path == demo_session())
     try:
         return app.exec()
     finally:
-        sys.excepthook = previous
+        pulse.stop()
+        signal.signal(signal.SIGINT, previous_handler)
+        sys.excepthook = previous_hook
         desk.close()
 
 

@@ -102,7 +102,8 @@ class Show:
         )
 
     def _is_settled(self) -> bool:
-        return self._is_answered() and not self.desk.jobs.busy and not self.desk.live.busy
+        desk = self.desk
+        return self._is_answered() and desk.norms.ready and not desk.jobs.busy and not desk.live.busy
 
     def _keep(self, result: LiveResult) -> None:
         self.result = result

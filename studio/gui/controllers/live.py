@@ -50,7 +50,7 @@ class LiveController(QObject):
         self._complaint = ""
         session.stack.changed.connect(self.refresh)
         session.prompt_changed.connect(self.refresh)
-        session.base_changed.connect(self.refresh)
+        session.base_changed.connect(self._open)
         bridge.newest(engine.evaluated, self._show)
         bridge.newest(engine.busy_changed, self._show_busy)
         bridge.every(engine.failed, self._fail)
@@ -73,6 +73,12 @@ class LiveController(QObject):
                 self._asking = True
             except StudioError as error:
                 self._fail(error)
+
+    def _open(self) -> None:
+        """Have the engine read a new base before the first question to it."""
+        if self._session.base is not None:
+            self._engine.open(self._session.base)
+        self.refresh()
 
     def _show(self, result: LiveResult) -> None:
         if not self._asking or result.request.base is not self._session.base:

@@ -54,10 +54,16 @@ class NormsController(QObject):
         self._norms: BlendNorms | None = None
         self._base: BaseModel | None = None
         self._base_norms: Norms | None = None
-        self._frame = OncePerFrame(self._paint, self)
+        self._frame = OncePerFrame(self._follow, self)
         session.base_changed.connect(self._take_base)
-        session.stack.changed.connect(self._take_stack)
+        session.stack.changed.connect(self._frame.request)
         view.mode_changed.connect(self._choose)
+
+    @property
+    def ready(self) -> bool:
+        """Whether all that the heatmap can show of the session is computed."""
+        measured = self._norms is not None or not self._members
+        return self._base_norms is not None and measured and self._members == self._present()
 
     def strength(self, key: str) -> float | None:
         """Return ||dW|| / ||W|| of an adapter at scale 1 over what it acts on, or None while not known."""
@@ -66,6 +72,10 @@ class NormsController(QObject):
         own = self._norms.own_norms()[:, self._norms.keys.index(key)]
         whole = float(np.linalg.norm(self._base_norms[own > 0]))
         return float(np.linalg.norm(own)) / whole if whole else None
+
+    def _present(self) -> Members:
+        adapters = self._session.stack.by_key
+        return tuple((key, adapter.version) for key, adapter in adapters.items())
 
     def _take_base(self) -> None:
         """Lay the grid out for another base and weigh its weights, once."""
@@ -88,7 +98,7 @@ class NormsController(QObject):
                 lambda norms: self._take_base_norms(base, norms),
                 aside=True,
             )
-        self._take_stack()
+        self._frame.request()
 
     def _take_base_norms(self, base: BaseModel, norms: Norms) -> None:
         if base is self._base:
@@ -96,10 +106,9 @@ class NormsController(QObject):
             self._paint()
             self.changed.emit()
 
-    def _take_stack(self) -> None:
-        """Repaint after any change of the stack; only new members cost a job."""
-        adapters = self._session.stack.by_key
-        members = tuple((key, adapter.version) for key, adapter in adapters.items())
+    def _follow(self) -> None:
+        """Repaint after changes of the stack; only new members cost a job."""
+        adapters, members = self._session.stack.by_key, self._present()
         if members != self._members:
             self._members, self._norms = members, None
             self._offer_modes()
@@ -110,7 +119,7 @@ class NormsController(QObject):
                     lambda norms: self._take_norms(members, norms),
                     aside=True,
                 )
-        self._frame.request()
+        self._paint()
 
     def _take_norms(self, members: Members, norms: BlendNorms) -> None:
         if members == self._members:

@@ -152,5 +152,5 @@ def desk(empty_desk: Desk, write_base: WriteBase, write_adapter: WriteAdapter, q
         desk.live.shown, check_params_cb=lambda result: len(result.request.state.channels) == 1
     ):
         desk.models.add_adapter(write_adapter())
-    qtbot.waitUntil(lambda: not desk.jobs.busy)
+    qtbot.waitUntil(lambda: desk.norms.ready and not desk.jobs.busy and "adapter" in desk.window.stack.rows)
     return desk
