@@ -25,6 +25,7 @@ from studio.gui.controllers.prompt import PromptController
 from studio.gui.controllers.sessions import SessionsController
 from studio.gui.controllers.stack import StackController
 from studio.gui.display import choose_platform
+from studio.gui.frame import OncePerFrame
 from studio.gui.guide import show_about, show_guide
 from studio.gui.main_window import MainWindow
 from studio.gui.notices import LogBridge, Notices
@@ -102,6 +103,8 @@ class Desk(QObject):
             return
         self._closed = True
         self.bridge.close()
+        for frame in self.findChildren(OncePerFrame):
+            frame.stop()
         self.engine.stop_generation()
         self.jobs.close()
         self.engine.close()

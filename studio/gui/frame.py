@@ -29,6 +29,10 @@ class OncePerFrame(QObject):
         if not self._timer.isActive():
             self._timer.start()
 
+    def stop(self) -> None:
+        """Forget a request that is still open."""
+        self._timer.stop()
+
     def now(self) -> None:
         """Update at once, instead of later."""
         self._timer.stop()

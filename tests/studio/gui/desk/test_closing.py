@@ -12,7 +12,7 @@ from studio.contracts import Progress
 from studio.gui import questions
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from pytestqt.qtbot import QtBot
@@ -110,4 +110,14 @@ def test_closing_while_generating(desk: Desk) -> None:
     desk.window.generation.sampling_changed.emit(desk.session.sampling.__class__(max_tokens=120))
     desk.window.commands.generate.trigger()
     desk.close()
+    assert threads() == set()
+
+
+def test_closing_at_once_after_opening(
+    empty_desk: Desk, qtbot: QtBot, write_base: Callable[..., Path]
+) -> None:
+    empty_desk.models.open_base(write_base())
+    qtbot.waitUntil(lambda: empty_desk.session.base is not None)
+    empty_desk.close()
+    qtbot.wait(60)  # nothing wakes up later and asks for work
     assert threads() == set()
