@@ -36,7 +36,7 @@ def run_demo_as_text(*, safe_mode: bool = False) -> None:
     session = Session()
     session.restore(opened)
     assert session.base is not None
-    print(f"LoRA Studio {version('lora-studio')}: the demo as text")
+    print(f"LoRA Studio {version('lora-studio')}: the demo")
     base = session.base
     print(f"base        {base.name}, {base.architecture}, {base.file_type}, {base.file_size / 1e6:.0f} MB")
     for channel in session.stack.state.channels:

@@ -1,5 +1,6 @@
 """The command `lora-studio`: which subcommands there are, and what an error ends in."""
 
+import io
 import logging
 import sys
 from typing import Annotated
@@ -70,6 +71,11 @@ def studio(
 
 def main() -> None:
     """Run the command line: exits 0, 1 for a refused input, 2 for wrong usage, 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a pipe on Windows is no UTF-8, and a path need not be Unicode
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
