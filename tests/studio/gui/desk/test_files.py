@@ -45,6 +45,27 @@ def test_a_session_comes_back(
     assert desk.settings.recent[0] == path
 
 
+def test_an_adapter_that_moved_is_pointed_at(
+    desk: Desk, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    desk.session.mark_saved(tmp_path / "mine.lorastudio.json")
+    with qtbot.waitSignal(desk.notices.shown):
+        desk.sessions.save()
+    moved = (tmp_path / "adapter.gguf").rename(tmp_path / "elsewhere.gguf")
+    asked: list[str] = []
+
+    def relink(parent: object, missing: list[str]) -> bool:
+        asked.extend(missing)
+        return True
+
+    monkeypatch.setattr(questions, "relink", relink)
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(moved), ""))
+    with qtbot.waitSignal(desk.sessions.opened):
+        desk.sessions.open(tmp_path / "mine.lorastudio.json")
+    assert asked == [str(tmp_path / "adapter.gguf")]
+    assert list(desk.session.locations.values()) == [str(moved)]
+
+
 def test_an_export_sounds_like_the_blend(desk: Desk, qtbot: QtBot, tmp_path: Path) -> None:
     desk.window.stack.rows["adapter"].number.setValue(0.5)
     before = answer(desk, qtbot)
