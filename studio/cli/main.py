@@ -72,9 +72,8 @@ def studio(
 def main() -> None:
     """Run the command line: exits 0, 1 for a refused input, 2 for wrong usage, 130 after Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # a pipe on Windows is no UTF-8, and a path need not be Unicode
+        if isinstance(stream, io.TextIOWrapper):
+            # A pipe on Windows is not UTF-8 by itself, and a path need not be Unicode.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
