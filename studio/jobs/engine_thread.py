@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from psygnal import SignalInstance
 
-    from studio.contracts import BaseModel, Engine
+    from studio.contracts import BaseModel, Cancelled, Engine
     from studio.errors import StudioError
     from studio.jobs.live import GenerationRequest, LiveRequest
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 0.1
-"""Seconds after which an evaluation runs to its end although a newer request waits.
+QUICK = 0.4
+"""Seconds that a stale evaluation may take where the one before it was given up.
 
 Without it a slider that is dragged without a pause would cancel every evaluation and show nothing.
 """
@@ -75,7 +75,7 @@ class EngineThread:
         self._tokens: tuple[LiveRequest, tuple[int, ...]] | None = None
         self._base_alone: Evaluation | None = None
         self._generation: Generation | None = None
-        self._unanswered_since: float | None = None
+        self._gave_up = False  # whether the last evaluation was
         self._evaluated_last = False
         self._busy = False
         # A daemon, so that an engine stuck inside one operation cannot keep the process alive.
@@ -98,7 +98,8 @@ class EngineThread:
     def evaluate(self, request: LiveRequest) -> int:
         """Ask for an evaluation and return its number. The newest request is always answered.
 
-        An older one is given up at the engine's next layer, unless nothing has been answered for `PATIENCE`.
+        An older one is given up at the engine's next layer. While sliders move without a pause, every second
+        one may run to its end if it is `QUICK`, so that the picture moves too.
         """
         with self._condition:
             number = next(self._numbers)
@@ -183,7 +184,7 @@ class EngineThread:
         except CancelledError:
             logger.debug("gave up stale work")
         except BaseException as error:
-            self._unanswered_since = None
+            self._gave_up = False
             self._emit(self.failed, as_studio_error(error))
 
     def _emit(self, signal: SignalInstance, value: Any) -> None:
@@ -230,29 +231,32 @@ class EngineThread:
 
     def _evaluate(self, number: int, request: LiveRequest) -> None:
         started = time.perf_counter()
-        if self._unanswered_since is None:
-            self._unanswered_since = time.monotonic()
+
+        def stale() -> bool:
+            return self._evaluation_stale(request, started)
+
         try:
             self._ensure_open(request.base)
             tokens = self._tokens_of(request)
             self._engine.attach(request.adapters)
-            base = self._evaluate_base(tokens)
+            base = self._evaluate_base(tokens, stale)
             blend = base
             if request.state != BASE_ALONE:
-                blend = self._engine.evaluate(tokens, request.state, cancelled=self._evaluation_stale)
+                blend = self._engine.evaluate(tokens, request.state, cancelled=stale)
         except CancelledError:
+            self._gave_up = True
             self._keep_for_later(number, request)
             raise
         tokenizer = request.tokenizer
         next_token = compare_next_token(base.logits, blend.logits, tokenizer.piece if tokenizer else str)
         milliseconds = 1000 * (time.perf_counter() - started)
-        self._unanswered_since = None
+        self._gave_up = False
         self._emit(self.evaluated, LiveResult(number, request, base, blend, next_token, milliseconds))
 
-    def _evaluate_base(self, tokens: tuple[int, ...]) -> Evaluation:
+    def _evaluate_base(self, tokens: tuple[int, ...], stale: Cancelled) -> Evaluation:
         """Evaluate the base alone, once for the same tokens."""
         if self._base_alone is None or self._base_alone.tokens != tokens:
-            self._base_alone = self._engine.evaluate(tokens, BASE_ALONE, cancelled=self._evaluation_stale)
+            self._base_alone = self._engine.evaluate(tokens, BASE_ALONE, cancelled=stale)
         return self._base_alone
 
     def _tokens_of(self, request: LiveRequest) -> tuple[int, ...]:
@@ -265,11 +269,15 @@ class EngineThread:
         self._tokens = (request, tokens)
         return tokens
 
-    def _evaluation_stale(self) -> bool:
+    def _evaluation_stale(self, request: LiveRequest, started: float) -> bool:
+        newer = self._live
         if self._closing or self._commands:
             return True
-        waited = time.monotonic() - (self._unanswered_since or 0.0)
-        return self._live is not None and waited < PATIENCE
+        if newer is None:
+            return False
+        only_sliders = newer[1].base is request.base and newer[1].prompt == request.prompt
+        runs_on = only_sliders and self._gave_up and time.perf_counter() - started < QUICK
+        return not runs_on
 
     def _keep_for_later(self, number: int, request: LiveRequest) -> None:
         """Ask again for what a command interrupted, unless something newer was asked for."""

@@ -13,7 +13,7 @@ from studio.contracts import BASE_ALONE, BlendState, DeltaAdapter, Engine, Sampl
 from studio.engine.local import LocalEngine
 from studio.errors import EngineError, StudioError, UnsupportedError
 from studio.formats.gguf_file import GgufFile
-from studio.jobs.engine_thread import EngineThread
+from studio.jobs.engine_thread import QUICK, EngineThread
 from studio.jobs.live import GenerationRequest, GenerationUpdate, LiveRequest, LiveResult
 from studio.lora.adapter import Adapter
 from studio.lora.stack import LoraStack
@@ -152,6 +152,29 @@ def test_a_stale_evaluation_is_given_up_at_the_next_layer(start: Start, make_eng
     time.sleep(0.01)  # inside its first layer
     ears.answer_to(thread.evaluate(ask(2.0)))
     assert engine.log == ["evaluate blend", "cancelled", "evaluate blend"]
+
+
+def test_a_slow_evaluation_is_given_up_even_while_a_slider_moves(
+    start: Start, make_engine: Any, ask: Ask
+) -> None:
+    engine = make_engine(pause=QUICK)  # four layers: no pass can be quick
+    thread, ears = start(engine)
+    numbers = [thread.evaluate(ask(1.0))]
+    for scale in (2.0, 3.0):
+        time.sleep(QUICK)
+        numbers.append(thread.evaluate(ask(scale)))
+    ears.answer_to(numbers[-1])
+    assert [result.number for result in ears.all("evaluated")] == numbers[-1:]
+
+
+def test_another_prompt_never_waits_for_the_one_before(start: Start, make_engine: Any, ask: Ask) -> None:
+    engine = make_engine(pause=0.05)
+    thread, ears = start(engine)
+    for scale in (1.0, 2.0):  # the second would run on if a slider moved
+        thread.evaluate(ask(scale))
+        time.sleep(0.06)
+    ears.answer_to(thread.evaluate(ask(2.0, tokens=(1, 2))))
+    assert engine.log.count("cancelled") == 2
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, MemoryError, SystemExit, ValueError, EngineError])
