@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-QUICK = 0.4
+QUICK = 1.0
 """Seconds that a stale evaluation may take where the one before it was given up.
 
 Without it a slider that is dragged without a pause would cancel every evaluation and show nothing.

@@ -157,11 +157,11 @@ def test_a_stale_evaluation_is_given_up_at_the_next_layer(start: Start, make_eng
 def test_a_slow_evaluation_is_given_up_even_while_a_slider_moves(
     start: Start, make_engine: Any, ask: Ask
 ) -> None:
-    engine = make_engine(pause=QUICK)  # four layers: no pass can be quick
+    engine = make_engine(pause=QUICK / 3)  # four layers: no pass is quick
     thread, ears = start(engine)
     numbers = [thread.evaluate(ask(1.0))]
     for scale in (2.0, 3.0):
-        time.sleep(QUICK)
+        time.sleep(QUICK / 2)
         numbers.append(thread.evaluate(ask(scale)))
     ears.answer_to(numbers[-1])
     assert [result.number for result in ears.all("evaluated")] == numbers[-1:]
