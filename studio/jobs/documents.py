@@ -64,7 +64,7 @@ def open_document(path: Path, plugins: Plugins, relinked: Mapping[str, Path] | N
                 if entry.location in missing:
                     continue
                 try:
-                    loaded = read_adapter(entry.location, base.base, plugins)
+                    loaded = read_adapter(entry.location, base.base, plugins, entry.options)
                 except StudioError as error:
                     problems.append(error)
                     continue

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from studio import resources
 from studio.contracts import LowRankAdapter, Progress
 from studio.engine.tokenizer import tokenizer_from_metadata
 from studio.errors import FormatError, PluginError, StudioError
+from studio.jobs.options import make_options
 from studio.lora.report import as_adapter, bind, describe
 from studio.session.fingerprint import adapter_fingerprint, base_fingerprint
-from studio.session.opened import LoadedAdapter, OpenedBase
+from studio.session.opened import AdapterSource, LoadedAdapter, OpenedBase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from studio.contracts import AdapterLoader, BaseModel, ModelLoader, Plugins, Work
     from studio.engine.tokenizer import Tokenizer
@@ -26,8 +28,11 @@ logger = logging.getLogger(__name__)
 LoaderT = TypeVar("LoaderT", "ModelLoader", "AdapterLoader")
 T = TypeVar("T")
 
+NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
+"""Leave every option at its default."""
 
-def open_base(location: str | Path, plugins: Plugins, adapter_sources: Sequence[str | Path] = ()) -> Work:
+
+def open_base(location: str | Path, plugins: Plugins, adapter_sources: Sequence[AdapterSource] = ()) -> Work:
     """Open a base with its tokenizer, read the given adapters for it, and return an `OpenedBase`.
 
     Parameters
@@ -54,9 +59,9 @@ def open_base(location: str | Path, plugins: Plugins, adapter_sources: Sequence[
         tokenizer, tokenizer_error = _tokenizer_of(base)
         adapters, failures = [], []
         for number, source in enumerate(adapter_sources):
-            yield Progress(2 + number, steps, f"Reading {Path(source).name}")
+            yield Progress(2 + number, steps, f"Reading {Path(source.location).name}")
             try:
-                adapters.append(read_adapter(source, base, plugins))
+                adapters.append(read_adapter(source.location, base, plugins, source.options))
             except StudioError as error:
                 failures.append(error)
         return OpenedBase(
@@ -73,14 +78,35 @@ def open_base(location: str | Path, plugins: Plugins, adapter_sources: Sequence[
         raise
 
 
-def load_adapter(location: str | Path, base: BaseModel | None, plugins: Plugins) -> Work:
+def load_adapter(
+    location: str | Path,
+    base: BaseModel | None,
+    plugins: Plugins,
+    options: Mapping[str, object] = NO_OPTIONS,
+) -> Work:
     """Do what `read_adapter` does as work."""
     yield Progress(0, 1, f"Reading {Path(location).name}")
-    return read_adapter(location, base, plugins)
+    return read_adapter(location, base, plugins, options)
 
 
-def read_adapter(location: str | Path, base: BaseModel | None, plugins: Plugins) -> LoadedAdapter:
+def read_adapter(
+    location: str | Path,
+    base: BaseModel | None,
+    plugins: Plugins,
+    options: Mapping[str, object] = NO_OPTIONS,
+) -> LoadedAdapter:
     """Read an adapter and bind it to the base, or only describe it where there is none.
+
+    Parameters
+    ----------
+    location
+        A path, or ``package:<distribution>/<file>``.
+    base
+        The base it is read for.
+    plugins
+        Whose loaders to use.
+    options
+        Values for options of the loader that recognises it, by their names.
 
     Raises
     ------
@@ -88,16 +114,24 @@ def read_adapter(location: str | Path, base: BaseModel | None, plugins: Plugins)
         If it is damaged or no loader recognises it.
     MismatchError
         If it does not fit the base.
+    StudioError
+        If its loader has no such option, or does not take the value.
     """
     location, path = _located(location)
-    loader = _choose(path, plugins.adapter_loaders, "adapter")
-    read = _guarded(loader.name, lambda: loader.load(path, base, loader.Options()))
+    loader = adapter_loader(path, plugins)
+    made = make_options(loader, options)
+    read = _guarded(loader.name, lambda: loader.load(path, base, made))
     if not isinstance(read, LowRankAdapter):
         raise PluginError(
             f"it returned {type(read).__name__}, which is no adapter", where=f"loader {loader.name}"
         )
     adapter, report = (as_adapter(read), describe(read)) if base is None else bind(read, base)
-    return LoadedAdapter(adapter, report, location, adapter_fingerprint(path))
+    return LoadedAdapter(adapter, report, location, adapter_fingerprint(path), dict(options))
+
+
+def adapter_loader(path: Path, plugins: Plugins) -> AdapterLoader:
+    """Return the loader that reads this adapter. Raises `FormatError` if none does."""
+    return _choose(path, plugins.adapter_loaders, "adapter")
 
 
 def _located(location: str | Path) -> tuple[str, Path]:

@@ -30,6 +30,7 @@ MOST_ADAPTERS = 1000
 Scale = Annotated[float, msgspec.Meta(ge=-LARGEST_SCALE, le=LARGEST_SCALE)]
 Location = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 Fingerprint = Annotated[str, msgspec.Meta(max_length=128)]
+Options = Annotated[dict[str, object], msgspec.Meta(max_length=1000)]
 
 
 class BaseEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,13 +41,14 @@ class BaseEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AdapterEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One adapter: where it is, the fingerprint it had, and where its controls stand."""
+    """One adapter: where it is, the fingerprint it had, where its controls stand, its loader's options."""
 
     location: Location
     fingerprint: Fingerprint = ""
     scale: Scale = 1.0
     muted: bool = False
     soloed: bool = False
+    options: Options = {}
 
 
 class SessionDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

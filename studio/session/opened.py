@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from studio.contracts import BaseModel, ChannelState
@@ -17,13 +18,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class AdapterSource:
+    """Where to read an adapter from, and the values for its loader's options, by their names."""
+
+    location: str | Path
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class LoadedAdapter:
-    """An adapter bound to the base, its report, and the fingerprint of the files it was read from."""
+    """An adapter bound to the base, its report, and the fingerprint of the files it was read from.
+
+    `options` are the values that were given for its loader's options.
+    """
 
     adapter: Adapter
     report: AdapterReport
     location: str
     fingerprint: str
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from studio.contracts import ChannelState, Sampling
 from studio.lora.stack import LoraStack
 from studio.session.document import AdapterEntry, BaseEntry, SessionDocument
 from studio.session.history import History
+from studio.session.opened import AdapterSource
 from studio.session.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -68,11 +69,6 @@ class Session:
         return self._opened.base if self._opened else None
 
     @property
-    def base_location(self) -> str | None:
-        """Where the base was opened from: an absolute path or ``package:<distribution>/<file>``."""
-        return self._opened.location if self._opened else None
-
-    @property
     def tokenizer(self) -> Tokenizer | None:
         """The base's tokenizer; None without a base or where `tokenizer_error` says why."""
         return self._opened.tokenizer if self._opened else None
@@ -106,6 +102,11 @@ class Session:
     def locations(self) -> Mapping[str, str]:
         """Where each adapter on the stack that was added here was loaded from, by its key."""
         return {key: loaded.location for key, loaded in self._by_key().items()}
+
+    @property
+    def sources(self) -> list[AdapterSource]:
+        """What reads the adapters that were added here again, in their order, with the same options."""
+        return [AdapterSource(loaded.location, loaded.options) for loaded in self._by_key().values()]
 
     def add_adapter(
         self, loaded: LoadedAdapter, scale: float = 1.0, *, muted: bool = False, soloed: bool = False
@@ -171,6 +172,7 @@ class Session:
                     scale=channel.scale,
                     muted=channel.muted,
                     soloed=channel.soloed,
+                    options=dict(loaded[channel.key].options),
                 )
                 for channel in state.channels
                 if channel.key in loaded

@@ -64,7 +64,7 @@ class ModelsController(QObject):
         """Open a base in place of the present one; the adapters on the stack are read again for it."""
         if self._opening is not None:
             self._opening.cancel()  # the later choice counts
-        sources = list(self._session.locations.values())
+        sources = self._session.sources
         self._opening = self._jobs.run(
             f"Open {Path(location).name}", open_base(location, self._plugins, sources), self._take_base
         )

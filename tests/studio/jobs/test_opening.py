@@ -15,7 +15,7 @@ from studio.formats.gguf_file import GgufFile
 from studio.jobs.documents import open_document, save_document
 from studio.jobs.opening import load_adapter, open_base
 from studio.registry import Registry, load_plugins
-from studio.session.opened import OpenedBase, OpenedDocument
+from studio.session.opened import AdapterSource, OpenedBase, OpenedDocument
 from studio.session.prompt import Prompt
 from studio.session.session import Session
 
@@ -77,7 +77,9 @@ def test_a_base_without_a_known_tokenizer_still_opens(
 def test_adapters_are_read_with_the_base_and_failures_are_told_apart(
     finish: Finish, plugins: Registry, adapter: Path, tmp_path: Path
 ) -> None:
-    opened = finish(open_base(SMOLLM2, plugins, [adapter, tmp_path / "missing"]))
+    opened = finish(
+        open_base(SMOLLM2, plugins, [AdapterSource(adapter), AdapterSource(tmp_path / "missing")])
+    )
     assert [loaded.report.matched for loaded in opened.adapters] == [60]
     assert [failure.path for failure in opened.failures] == [tmp_path / "missing"]
 
@@ -153,7 +155,7 @@ def test_a_loader_that_cannot_look_does_not_stand_in_the_way(
 def saved(tmp_path: Path, finish: Finish, plugins: Registry, adapter: Path) -> Path:
     """A session file with the real base and one adapter beside it."""
     session = Session()
-    session.set_base(finish(open_base(SMOLLM2, plugins, [adapter])))
+    session.set_base(finish(open_base(SMOLLM2, plugins, [AdapterSource(adapter)])))
     session.stack.set_scale("smollm2-python" if "smollm2-python" in session.stack.by_key else "python", 0.7)
     session.prompt = Prompt("def hello")
     return finish(save_document(tmp_path / "session.json", session.document()))  # type: ignore[no-any-return]
