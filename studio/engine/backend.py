@@ -84,9 +84,10 @@ class NumpyBackend:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
     def run(self, work: Callable[[], Result]) -> Result:
-        """Do the work; memory that runs out becomes an `EngineError`."""
+        """Do the work; memory that runs out becomes an `EngineError`. Overflow is for the reader to find."""
         try:
-            return work()
+            with np.errstate(over="ignore", invalid="ignore"):
+                return work()
         except MemoryError as error:
             raise EngineError(
                 "the memory ran out", remedy="Shorten the prompt or open a smaller base"

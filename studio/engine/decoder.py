@@ -10,6 +10,7 @@ from studio.contracts import Cancelled, FloatArray, never
 from studio.engine.forward import BlendPass
 from studio.engine.kv_cache import KvCache
 from studio.engine.operators import log_normaliser
+from studio.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,6 +29,9 @@ HEAD_COLUMNS = 64
 
 class Decoder:
     """Feeds a sequence to a model from its first token on, and remembers it in a cache.
+
+    Whatever overflows float32 on the way reaches the logits as infinity or NaN, so only they are looked at;
+    every reading raises `EngineError` for it.
 
     Parameters
     ----------
@@ -66,7 +70,7 @@ class Decoder:
         """Feed tokens to one blend, and return the logits after each, ``[T, V]``."""
         logits = np.empty((len(tokens), self._model.vocabulary_size), dtype=np.float32)
         for first, part in self._logits(tokens):
-            logits[first : first + part.shape[1]] = self._backend.to_host(part).T
+            logits[first : first + part.shape[1]] = self._finite(self._backend.to_host(part)).T
         return logits
 
     def scores(self, tokens: Sequence[int]) -> tuple[FloatArray, FloatArray]:
@@ -78,7 +82,9 @@ class Decoder:
             count = part.shape[1]
             targets = self._backend.to_device(np.asarray(following[first : first + count], dtype=np.int64))
             chosen = part[targets, xp.arange(count)]  # [C]
-            scores[first : first + count] = self._backend.to_host(chosen - log_normaliser(xp, part))
+            scores[first : first + count] = self._finite(
+                self._backend.to_host(chosen - log_normaliser(xp, part))
+            )
         return self._backend.to_host(part[:, -1]).copy(), scores[:-1]
 
     def _logits(self, tokens: Sequence[int]) -> Iterator[tuple[int, Array]]:
@@ -92,7 +98,19 @@ class Decoder:
         last = hidden.reshape(hidden.shape[0], run.blends, run.length)[:, :, -1]  # [width, N]
         run.enter_layer()
         logits = self._model.logits(run, self._backend.xp.ascontiguousarray(last))
-        return np.ascontiguousarray(self._backend.to_host(logits).T)
+        return np.ascontiguousarray(self._finite(self._backend.to_host(logits)).T)
+
+    def _finite(self, values: FloatArray) -> FloatArray:
+        """Return the values, or raise `EngineError` naming the layer where they first were not finite."""
+        if np.isfinite(values).all():
+            return values
+        layer = self._cache.first_overflow()
+        place = "the output" if layer is None else f"blk.{layer}"
+        if self._blends is None:
+            raise EngineError(
+                f"the base overflows float32 at {place}", remedy="Its file may be damaged; copy it again"
+            )
+        raise EngineError(f"the blend overflows float32 at {place}", remedy="Lower the scales")
 
     def _feed(self, tokens: Sequence[int]) -> Iterator[tuple[BlendPass, Array]]:
         """Run tokens through the layers pass by pass; yield each pass and its hidden ``[width, N * T]``."""

@@ -66,6 +66,13 @@ class KvCache:
         """Count the positions that every layer has appended."""
         self.length += count
 
+    def first_overflow(self) -> int | None:
+        """Return the first layer with a key or value that is not finite, or None."""
+        for layer, pair in enumerate(zip(self._keys, self._values, strict=True)):
+            if not all(bool(self._xp.isfinite(array[:, :, : self.length]).all()) for array in pair):
+                return layer
+        return None
+
     def _empty(self, capacity: int) -> Array:
         shape = (self.blends, self._shape.groups, capacity, self._shape.head_size)
         return self._xp.empty(shape, dtype=self._xp.float32)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def rms_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
-    """Scale each column to a root mean square of 1, then each row by its weight.
+    """Scale each column to a root mean square of 1, then each row by its weight; one that overflows is NaN.
 
     Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467, equation 4.
 
@@ -28,6 +28,8 @@ def rms_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
         Added to the mean square.
     """
     mean_square = xp.mean(xp.square(x), axis=0)  # [N * T]
+    # Divided by infinity the column would be 0, and the overflow would go unseen.
+    mean_square = xp.where(xp.isfinite(mean_square), mean_square, xp.float32(math.nan))
     return x / xp.sqrt(mean_square + epsilon) * weight[:, None]
 
 

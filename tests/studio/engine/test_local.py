@@ -297,3 +297,18 @@ def test_a_base_larger_than_the_memory_is_refused(tiny_base: Make, monkeypatch: 
     monkeypatch.setattr(backend, "memory_limit", lambda: 1000)
     with pytest.raises(EngineError, match="GB in float32"):
         LocalEngine(backend).open(tiny_base())
+
+
+@pytest.mark.parametrize("positions", ["last", "all", "scores"])
+@pytest.mark.parametrize("scale", [1e20, 1e30])
+def test_a_blend_that_overflows_is_refused_naming_the_layer(
+    engine: LocalEngine, positions: Any, scale: float
+) -> None:
+    with pytest.raises(EngineError, match=r"the blend overflows float32 at blk\.\d\. Lower the scales\."):
+        engine.evaluate(TOKENS, blend(a=scale), positions=positions)
+    assert np.isfinite(engine.evaluate(TOKENS, blend(a=1.0)).logits).all()
+
+
+def test_generation_with_a_blend_that_overflows_is_refused(engine: LocalEngine) -> None:
+    with pytest.raises(EngineError, match="overflows"):
+        next(engine.generate(TOKENS, blend(a=1e30), Sampling(max_tokens=2)))

@@ -87,3 +87,10 @@ def test_packed_factors_are_the_scaled_sum_of_their_channels(random: np.random.G
         low_rank_delta(inputs, packed.a, packed.b, scales), inputs @ weight.T, atol=1e-5
     )
     assert pack_factors([None, None]) is None
+
+
+def test_rms_norm_does_not_hide_a_column_that_overflows() -> None:
+    x = np.array([[1, 1e30], [1, 1]], np.float32)
+    with np.errstate(over="ignore"):
+        normed = rms_norm(np, x, np.ones(2, np.float32), 0.0)
+    assert np.isfinite(normed).tolist() == [[True, False], [True, False]]
