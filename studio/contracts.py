@@ -393,12 +393,16 @@ class PanelSpec:
 
 @dataclass(frozen=True)
 class PluginStatus:
-    """One plugin as the plugin list shows it; `error` is None for a working one."""
+    """One plugin as the plugin list shows it; `error` is None for a working one.
+
+    Two plugins may have the same name; the distribution they came in tells them apart.
+    """
 
     name: str
     version: str
-    provides: tuple[str, ...]
+    provides: tuple[str, ...] = ()
     error: StudioError | None = None
+    distribution: str = ""
 
 
 class Plugins(Protocol):

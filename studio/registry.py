@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import inspect
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -56,27 +57,31 @@ def load_plugins(safe_mode: bool = False) -> Registry:
     offers: dict[str, list[Any]] = {hook: [] for hook in HOOKS}
     statuses = []
     for entry_point in _entry_points(safe_mode):
-        version = (entry_point.dist and entry_point.dist.version) or "unknown"
+        status = PluginStatus(
+            entry_point.name,
+            version=(entry_point.dist and entry_point.dist.version) or "unknown",
+            distribution=_distribution(entry_point),
+        )
         try:
             offered = _ask(entry_point)
             _refuse_duplicates(_label(entry_point), offered, owners)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything, SystemExit included
-            statuses.append(PluginStatus(entry_point.name, version, (), _plugin_error(entry_point, error)))
+            statuses.append(dataclasses.replace(status, error=_plugin_error(entry_point, error)))
             continue
         for hook, items in offered.items():
             offers[hook].extend(items)
             owners.update({(hook, item.name): _label(entry_point) for item in items})
         provides = [f"{HOOKS[hook][0]}: {item.name}" for hook, items in offered.items() for item in items]
-        statuses.append(PluginStatus(entry_point.name, version, tuple(provides)))
+        statuses.append(dataclasses.replace(status, provides=tuple(provides)))
     found = {hook: tuple(sorted(items, key=lambda item: str(item.name))) for hook, items in offers.items()}
     return Registry(
         model_loaders=found["register_model_loaders"],
         adapter_loaders=found["register_adapter_loaders"],
         exporters=found["register_exporters"],
         panels=found["register_panels"],
-        statuses=tuple(sorted(statuses, key=lambda status: status.name)),
+        statuses=tuple(sorted(statuses, key=lambda status: (status.name, status.distribution))),
     )
 
 
@@ -99,8 +104,9 @@ def _ask(entry_point: EntryPoint) -> dict[str, list[Any]]:
     """Import one plugin and call its hooks through a manager of its own, checking all that comes back."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    manager.register(entry_point.load(), entry_point.name)
-    manager.check_pending()
+    plugin = entry_point.load()
+    _check_hooks(manager, plugin)
+    manager.register(plugin, entry_point.name)
     offered = {}
     for hook in HOOKS:
         caller = getattr(manager.hook, hook)
@@ -113,6 +119,20 @@ def _ask(entry_point: EntryPoint) -> dict[str, list[Any]]:
     return offered
 
 
+def _check_hooks(manager: pluggy.PluginManager, plugin: Any) -> None:
+    """Say in the plugin author's words what pluggy would refuse in its own."""
+    for name in dir(plugin):
+        options = manager.parse_hookimpl_opts(plugin, name)
+        if options is None:
+            continue
+        if name not in HOOKS:
+            raise PluginError(f"there is no hook {name}", remedy=f"The hooks are {', '.join(HOOKS)}")
+        if inspect.signature(getattr(plugin, name)).parameters:
+            raise PluginError(f"{name} takes parameters, but hooks are called without any")
+        if options["wrapper"] or options["hookwrapper"]:
+            raise PluginError(f"{name} wraps other plugins' hooks, which each plugin has for itself here")
+
+
 def _checked(hook: str, results: list[Any]) -> list[Any]:
     """Check what one hook returned; `results` is pluggy's list, empty where the plugin returned None."""
     kind, methods = HOOKS[hook]
@@ -122,7 +142,7 @@ def _checked(hook: str, results: list[Any]) -> list[Any]:
     for item in items:
         name = getattr(item, "name", None)
         if not isinstance(name, str) or not name:
-            raise PluginError(f"{hook} returned {item!r}, whose name is not a text")
+            raise PluginError(f"{hook} returned a {type(item).__name__} whose name is not a text")
         if kind == "panel":
             _check_panel(name, item)
         else:
@@ -176,4 +196,8 @@ def _plugin_error(entry_point: EntryPoint, error: BaseException) -> PluginError:
 
 def _label(entry_point: EntryPoint) -> str:
     """Name a plugin and the distribution it came in, since two of them may call theirs alike."""
-    return f"{entry_point.name} (of {entry_point.dist.name if entry_point.dist else 'unknown'})"
+    return f"{entry_point.name} (of {_distribution(entry_point)})"
+
+
+def _distribution(entry_point: EntryPoint) -> str:
+    return entry_point.dist.name if entry_point.dist else "unknown"

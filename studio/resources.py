@@ -51,10 +51,12 @@ def resolve(reference: str) -> Path:
     StudioError
         If the distribution is not installed or has no such file.
     """
+    if not reference:
+        raise StudioError("the path is empty", remedy="Name a file")
     if not is_package_reference(reference):
         return Path(reference)
     distribution, _, name = reference.removeprefix(PACKAGE_PREFIX).partition("/")
-    if not distribution or not name:
+    if not distribution or not name or not {".", ".."}.isdisjoint(name.split("/")):
         raise StudioError(
             f"{reference!r} is not of the form package:<distribution>/<file>",
             remedy="Name a distribution and a file",

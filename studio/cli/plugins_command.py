@@ -17,6 +17,7 @@ def plugins(context: typer.Context, as_json: Json = False) -> None:
                 "plugins": [
                     {
                         "name": status.name,
+                        "distribution": status.distribution,
                         "version": status.version,
                         "provides": list(status.provides),
                         "error": None if status.error is None else str(status.error),
@@ -30,7 +31,7 @@ def plugins(context: typer.Context, as_json: Json = False) -> None:
         [
             [
                 status.name,
-                status.version,
+                f"{status.distribution} {status.version}",
                 f"failed: {status.error}" if status.error else ", ".join(status.provides),
             ]
             for status in statuses

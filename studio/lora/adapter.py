@@ -197,7 +197,7 @@ def _check_factors(factors: Mapping[str, LoraFactors], source: Path | None) -> N
     ]
     if broken:
         raise FormatError(
-            f"{len(broken)} tensors hold NaN or infinity: {listing(broken)}",
+            f"NaN or infinity in {listing(broken)}",
             path=source,
             remedy="The training diverged; use an earlier checkpoint",
         )

