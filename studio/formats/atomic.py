@@ -95,6 +95,27 @@ def replacing(path: Path, protected: Iterable[Path] = ()) -> Iterator[Path]:
             temporary.unlink()
 
 
+def check_target(path: Path, protected: Iterable[Path] = ()) -> None:
+    """Refuse a target that could not be written, before the work whose result it is for. Writes nothing.
+
+    Raises
+    ------
+    SaveError
+        The target is protected or a folder, or its folder is missing or may not be written to.
+    """
+    try:
+        target = path.resolve()
+        _refuse_target(path, target, protected)
+        for wrong, number in (
+            (not target.parent.is_dir(), errno.ENOENT),
+            (not os.access(target.parent, os.W_OK), errno.EACCES),
+        ):
+            if wrong:
+                raise OSError(number, os.strerror(number))
+    except (OSError, RuntimeError) as error:
+        raise _save_error(path, error) from error
+
+
 def remove_stale_temporaries(folder: Path) -> None:
     """Remove what writers that died left in a folder. A writer that lives holds a lock on its file."""
     for leftover in folder.glob(STALE_PATTERN):
@@ -126,9 +147,8 @@ def _refuse_target(path: Path, target: Path, protected: Iterable[Path]) -> None:
     for entry in protected:
         for file in entry.iterdir() if entry.is_dir() else (entry,):
             if file.exists() and os.path.samefile(file, target):
-                raise SaveError(
-                    f"this is the file {file}, which is in use", path=path, remedy="Choose another name"
-                )
+                which = "it" if file == path else f"it is {file}, which"
+                raise SaveError(f"{which} is in use", path=path, remedy="Choose another name")
 
 
 def _create_locked(temporary: Path, target: Path) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -52,25 +51,6 @@ DTYPES: dict[str, np.dtype[Any]] = {
 DAMAGED = "The file is damaged or was cut short; copy or download it again"
 
 
-@dataclass(frozen=True)
-class SafetensorsHeader:
-    """What a safetensors file says before its tensors.
-
-    Attributes
-    ----------
-    metadata
-        The texts under ``__metadata__``.
-    tensors
-        Name, shape, storage type and size by name, in the order of their bytes.
-    offsets
-        Where the bytes of each start, counted from the start of the file.
-    """
-
-    metadata: dict[str, str]
-    tensors: dict[str, TensorInfo]
-    offsets: dict[str, int]
-
-
 def read_safetensors(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     """Read all tensors: floating numbers of any width as float32, integers and truth values as stored.
 
@@ -81,23 +61,17 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     """
     refuse_pickle(path)
     with open_regular_file(path) as file:
-        header = _read_header(file, path)
+        tensors = _read_header(file, path)
         file.seek(0)
         try:
             views = dict(deserialize(file.read()))  # type: ignore[no-untyped-call]
         except SafetensorError as error:  # it changed since its header was checked
             raise _error(path, f"the file changed while it was read: {error}") from error
-    return {name: _as_array(path, info, views[name]["data"]) for name, info in header.tensors.items()}
+    return {name: _as_array(path, info, views[name]["data"]) for name, info in tensors.items()}
 
 
-def read_safetensors_header(path: Path) -> SafetensorsHeader:
-    """Read and check the header alone. Raises `FormatError` as `read_safetensors` does."""
-    refuse_pickle(path)
-    with open_regular_file(path) as file:
-        return _read_header(file, path)
-
-
-def _read_header(file: FileIO, path: Path) -> SafetensorsHeader:
+def _read_header(file: FileIO, path: Path) -> dict[str, TensorInfo]:
+    """Return the tensors by name, in the order of their bytes."""
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > size - 8:
@@ -109,16 +83,16 @@ def _read_header(file: FileIO, path: Path) -> SafetensorsHeader:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _error(path, "the metadata holds something other than texts", "__metadata__")
     spans = {name: _check_entry(path, name, entry) for name, entry in entries.items()}
-    tensors, offsets = {}, {}
+    tensors = {}
     end = 0
     for name, (begin, info) in sorted(spans.items(), key=lambda item: (item[1][0], item[1][1].nbytes)):
         if begin != end:
             raise _error(path, f"its bytes {'overlap' if begin < end else 'leave a hole after'} others", name)
         end = begin + info.nbytes
-        tensors[name], offsets[name] = info, 8 + length + begin
+        tensors[name] = info
     if 8 + length + end != size:
         raise _error(path, f"the tensors end at byte {8 + length + end:,}, the file at {size:,}")
-    return SafetensorsHeader(metadata, tensors, offsets)
+    return tensors
 
 
 def _parse_json(data: bytes, path: Path) -> dict[str, Any]:

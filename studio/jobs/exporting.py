@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.errors import CancelledError, PluginError, SaveError, StudioError
+from studio.formats.atomic import check_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,11 +25,12 @@ def export(request: ExportRequest, exporter: Exporter, path: Path, options: Any)
     Raises
     ------
     SaveError
-        If the target is the base or an adapter in use, by whatever link, or another export writes to it now.
+        If the target cannot be written, is the base or an adapter in use, by whatever link, or another export
+        writes to it now.
     PluginError
         If the exporter breaks down.
     """
-    _refuse_files_in_use(request, path)
+    check_target(path, protected=_files_in_use(request))
     with _exclusively(path):
         try:
             yield from exporter.export(request, path, options)
@@ -42,15 +43,10 @@ def export(request: ExportRequest, exporter: Exporter, path: Path, options: Any)
     return path
 
 
-def _refuse_files_in_use(request: ExportRequest, path: Path) -> None:
-    """Check what every exporter must not overwrite, so that a plugin cannot forget to."""
-    if not path.exists():
-        return
+def _files_in_use(request: ExportRequest) -> list[Path]:
+    """Return what every exporter must not overwrite, checked here so that a plugin cannot forget to."""
     sources = [getattr(adapter, "source", None) for adapter in request.adapters.values()]
-    for source in [request.base.path, *(source for source in sources if isinstance(source, Path))]:
-        for file in source.iterdir() if source.is_dir() else [source]:
-            if file.exists() and os.path.samefile(file, path):
-                raise SaveError(f"this is {file}, which is in use", path=path, remedy="Choose another name")
+    return [request.base.path, *(source for source in sources if isinstance(source, Path))]
 
 
 @contextmanager

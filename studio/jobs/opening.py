@@ -12,6 +12,7 @@ from studio import resources
 from studio.contracts import LowRankAdapter, Progress
 from studio.engine.tokenizer import tokenizer_from_metadata
 from studio.errors import FormatError, PluginError, StudioError
+from studio.formats.pickle_guard import refuse_pickle
 from studio.jobs.options import make_options
 from studio.lora.report import as_adapter, bind, describe
 from studio.session.fingerprint import adapter_fingerprint, base_fingerprint
@@ -52,7 +53,9 @@ def open_base(location: str | Path, plugins: Plugins, adapter_sources: Sequence[
     location, path = _located(location)
     steps = 2 + len(adapter_sources)
     yield Progress(0, steps, f"Opening {path.name}")
-    loader = _choose(path, plugins.model_loaders, "model")
+    loader = _recognising(path, plugins.model_loaders)
+    if loader is None:
+        raise _refusal(path, plugins)
     base = _guarded(loader.name, lambda: loader.load(path, loader.Options()))
     try:
         yield Progress(1, steps, "Reading the tokenizer")
@@ -131,7 +134,10 @@ def read_adapter(
 
 def adapter_loader(path: Path, plugins: Plugins) -> AdapterLoader:
     """Return the loader that reads this adapter. Raises `FormatError` if none does."""
-    return _choose(path, plugins.adapter_loaders, "adapter")
+    loader = _recognising(path, plugins.adapter_loaders)
+    if loader is None:
+        raise _refusal(path, plugins)
+    return loader
 
 
 def _located(location: str | Path) -> tuple[str, Path]:
@@ -144,19 +150,33 @@ def _located(location: str | Path) -> tuple[str, Path]:
     return os.path.abspath(path), path
 
 
-def _choose(path: Path, loaders: Sequence[LoaderT], kind: str) -> LoaderT:
+def _recognising(path: Path, loaders: Sequence[LoaderT]) -> LoaderT | None:
     """Return the first loader that recognises the path."""
     for loader in loaders:
         try:
             recognised = loader.recognises(path)
         except Exception:
-            logger.exception("the %s loader %r failed to look at %s", kind, loader.name, path)
+            logger.exception("the loader %r failed to look at %s", loader.name, path)
             continue
         if recognised:
             return loader
-    names = ", ".join(loader.name for loader in loaders) or "none is installed"
-    raise FormatError(
-        f"no {kind} loader recognises this", path=path, remedy=f"Choose a file of a known kind ({names})"
+    return None
+
+
+def _refusal(path: Path, plugins: Plugins) -> StudioError:
+    """Say why a path is not opened as what it was given as."""
+    if _recognising(path, plugins.adapter_loaders):
+        return FormatError("this is an adapter, not a base", path=path, remedy="Open its base first")
+    if _recognising(path, plugins.model_loaders):
+        return FormatError("this is a base, not an adapter", path=path, remedy="Open it as the base")
+    if path.is_file():
+        refuse_pickle(path)
+    bases = " or ".join(loader.name for loader in plugins.model_loaders) or "nothing: no loader is installed"
+    adapters = " or ".join(loader.name for loader in plugins.adapter_loaders) or "nothing"
+    return FormatError(
+        "this is neither a base nor an adapter",
+        path=path,
+        remedy=f"A base can be: {bases}; an adapter can be: {adapters}",
     )
 
 

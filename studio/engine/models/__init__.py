@@ -27,6 +27,6 @@ def model_for(base: BaseModel) -> Model:
             f"the engine cannot run the architecture {base.architecture!r}",
             path=base.path,
             where="general.architecture",
-            remedy=f"It runs {known}; inspecting and stacking work all the same",
+            remedy=f"It runs {known}; inspecting and stacking need no engine",
         )
     return ARCHITECTURES[base.architecture](base)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from studio.errors import CancelledError, FormatError, SaveError
-from studio.formats.atomic import replacing, write_atomically
+from studio.formats.atomic import check_target, replacing, write_atomically
 
 OLD, NEW = b"old" * 1000, b"new" * 5000
 
@@ -106,6 +107,18 @@ def test_a_file_in_use_is_refused_by_whatever_name(target: Path, kind: str) -> N
     with pytest.raises(SaveError, match=r"in use.*another name"):
         write_atomically(alias, write_new, protected=[protected])
     assert target.read_bytes() == OLD
+
+
+def test_a_target_is_checked_before_the_work(target: Path) -> None:
+    check_target(target)
+    assert target.read_bytes() == OLD
+    with pytest.raises(SaveError, match=rf"^{re.escape(str(target))}: it is in use"):
+        check_target(target, [target])
+    with pytest.raises(SaveError, match="Check that the folder still exists"):
+        check_target(target.parent / "missing" / "out.gguf")
+    with pytest.raises(SaveError, match="a folder of this name"):
+        check_target(target.parent)
+    assert os.listdir(target.parent) == [target.name]
 
 
 def test_a_symbolic_link_is_followed(target: Path) -> None:

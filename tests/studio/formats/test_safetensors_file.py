@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from studio.errors import FormatError
-from studio.formats.safetensors_file import DTYPES, read_safetensors, read_safetensors_header
+from studio.formats.safetensors_file import DTYPES, read_safetensors
 
 
 def encode(header: Any, data: bytes = b"", length: int | None = None) -> bytes:
@@ -64,17 +64,6 @@ def test_whole_numbers_and_truth_values_stay(tmp_path: Path, dtype: Any) -> None
     values = np.array([[0, 1], [1, 1]], dtype)
     save_file({"a": values}, tmp_path / "a.safetensors")
     np.testing.assert_array_equal(read_safetensors(tmp_path / "a.safetensors")["a"], values, strict=True)
-
-
-def test_the_header_alone_tells_shapes_types_and_metadata(tmp_path: Path) -> None:
-    path = tmp_path / "a.safetensors"
-    save_file({"b": np.zeros((2, 3), np.float16), "a": np.ones(4, np.float32)}, path, {"format": "pt"})
-    header = read_safetensors_header(path)
-    assert header.metadata == {"format": "pt"}
-    assert {name: (info.shape, info.type_name) for name, info in header.tensors.items()} == {
-        "a": ((4,), "F32"),
-        "b": ((2, 3), "F16"),
-    }
 
 
 HUGE = 1 << 63

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -246,3 +247,23 @@ def test_cancelling_in_the_middle_closes_the_base(plugins: Registry, saved: Path
     work.close()
     with pytest.raises(FormatError, match="closed"):
         witness.opened[0].dense("output_norm.weight")
+
+
+def test_what_nothing_opens_is_refused_saying_what_can_be_opened(
+    finish: Finish, plugins: Registry, adapter: Path, smollm2_path: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("neither", encoding="utf-8")
+    (tmp_path / "p.bin").write_bytes(pickle.dumps({"weights": [1.0]}))
+
+    def refusal(work: Work) -> str:
+        with pytest.raises(StudioError) as caught:
+            finish(work)
+        return str(caught.value)
+
+    for given in (open_base, lambda path, plugins: load_adapter(path, None, plugins)):
+        unknown = refusal(given(tmp_path / "notes.txt", plugins))
+        assert "A base can be: GGUF; an adapter can be: PEFT directory or llama.cpp GGUF adapter" in unknown
+        assert "p.bin: this is a Python pickle" in refusal(given(tmp_path / "p.bin", plugins))
+    for path in (adapter, data_dir / "smollm2-fortune-f16.gguf"):
+        assert "this is an adapter, not a base" in refusal(open_base(path, plugins))
+    assert "this is a base, not an adapter" in refusal(load_adapter(smollm2_path, None, plugins))
