@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,12 @@ Adapters = Annotated[
     list[str] | None,
     typer.Option(
         "--adapter", metavar="PATH[:SCALE]", help="An adapter and its scale (1 if left out). Repeatable."
+    ),
+]
+LoaderOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--loader-option", metavar="NAME=VALUE", help="An option of the adapters' loader. Repeatable."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -39,9 +46,9 @@ class Options:
 
 @dataclass(frozen=True)
 class AdapterArgument:
-    """One adapter as the command line names it."""
+    """One adapter as the command line names it: a path, or ``package:<distribution>/<file>``."""
 
-    path: Path
+    path: str
     scale: float = 1.0
 
 
@@ -51,7 +58,7 @@ class DeskByDefault(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the command that the arguments name, or the desk."""
         word = args[0]
-        if word not in self.commands and (Path(word).suffix or Path(word).exists()):
+        if word and word not in self.commands and (Path(word).suffix or Path(word).exists()):
             args = ["desk", *args]
         found: tuple[str | None, Any, list[str]] = super().resolve_command(ctx, args)
         return found
@@ -66,16 +73,50 @@ def parse_adapter(text: str) -> AdapterArgument:
     Raises
     ------
     typer.BadParameter
-        If there is no path, or the scale is past the range of a float.
+        If there is no path, or the scale is no number or past the range of a float.
     """
     path, colon, scale = text.rpartition(":")
-    if not colon or Path(text).exists() or not SCALE.fullmatch(scale):
+    if not colon or Path(text).exists():
+        path, scale = text, "1"
+    elif not SCALE.fullmatch(scale):
+        if Path(path).exists():
+            raise typer.BadParameter(f"the scale {scale!r} is not a number", param_hint="--adapter")
         path, scale = text, "1"
     if not path:
         raise typer.BadParameter(f"{text!r} names no adapter", param_hint="--adapter")
     if not math.isfinite(float(scale)):
-        raise typer.BadParameter(f"{text!r} has a scale that is not finite", param_hint="--adapter")
-    return AdapterArgument(Path(path), float(scale))
+        raise typer.BadParameter(f"the scale {scale!r} is not finite", param_hint="--adapter")
+    return AdapterArgument(path, float(scale))
+
+
+def parse_loader_options(texts: Sequence[str] | None) -> dict[str, str]:
+    """Read ``NAME=VALUE`` texts.
+
+    Raises
+    ------
+    typer.BadParameter
+        If one has no name or no equals sign.
+    """
+    options = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--loader-option")
+        options[name] = value
+    return options
+
+
+def parse_path(text: str) -> Path:
+    """Read a path, which the empty text is not: to Python it is the current folder.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it is empty.
+    """
+    if not text:
+        raise typer.BadParameter("the path is empty")
+    return Path(text)
 
 
 def exactly_one(**choices: object) -> None:

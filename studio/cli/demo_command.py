@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from studio.cli.command_line import parse_path
 from studio.cli.desk_command import open_desk
 from studio.resources import demo_session
 
@@ -19,7 +20,12 @@ def demo(
     ] = False,
     screenshot: Annotated[
         Path | None,
-        typer.Option("--screenshot", metavar="FILE.png", help="Where to save a picture of the desk."),
+        typer.Option(
+            "--screenshot",
+            metavar="FILE.png",
+            help="Where to save a picture of the desk.",
+            parser=parse_path,
+        ),
     ] = None,
 ) -> None:
     """Show a small model with three adapters.
@@ -34,15 +40,21 @@ def demo(
     if not headless and has_display():
         raise typer.Exit(open_desk(context, demo_session()))
     from studio.cli.demo_text import run_demo_as_text
+    from studio.formats.atomic import check_target
 
-    run_demo_as_text(safe_mode=context.obj.safe_mode)
     target = screenshot or SCREENSHOT
+    check_target(target)
+    missing = None
     try:
-        from studio.gui.screenshot import save_screenshot
+        from studio.gui.screenshot import picture_format, save_screenshot
+
+        picture_format(target)
     except ImportError as error:
         missing = missing_library(error)
         if missing is None:
             raise
+    run_demo_as_text(safe_mode=context.obj.safe_mode)
+    if missing is not None:
         print(f"screenshot  none: {missing}")
         return
     save_screenshot(demo_session(), target, safe_mode=context.obj.safe_mode)

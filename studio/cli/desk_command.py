@@ -1,5 +1,6 @@
 """`lora-studio [SESSION]`: open the desk."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -24,10 +25,15 @@ def open_desk(context: typer.Context, session: Path | None) -> int:
     Raises
     ------
     StudioError
-        If a system library that Qt needs is missing.
+        If there is no display, or a system library that Qt needs is missing.
     """
-    from studio.gui.display import missing_library
+    from studio.gui.display import has_display, missing_library
 
+    if not has_display() and "QT_QPA_PLATFORM" not in os.environ:
+        raise StudioError(
+            "there is no display: neither DISPLAY nor WAYLAND_DISPLAY is set",
+            remedy="Use the subcommands (lora-studio --help), or look at: lora-studio demo",
+        )
     try:
         from studio.gui.desk import run_desk
     except ImportError as error:

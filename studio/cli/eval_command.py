@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.cli.command_line import Adapters, Backend, Base, Json, exactly_one
+from studio.cli.command_line import Adapters, Backend, Base, Json, LoaderOptions, exactly_one, parse_path
 from studio.cli.output import finish, print_json, print_table
 from studio.cli.texts import check_text, read_text
 
@@ -33,7 +33,8 @@ def evaluate(
         str | None, typer.Option("--tokens", metavar="1,2,3", help="Token ids, used exactly as given.")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", metavar="F", help="Read the text from a UTF-8 file.")
+        Path | None,
+        typer.Option("--file", metavar="F", help="Read the text from a UTF-8 file.", parser=parse_path),
     ] = None,
     top_k: Annotated[
         int, typer.Option("--top-k", metavar="N", min=0, help="How many next tokens to list.")
@@ -41,12 +42,16 @@ def evaluate(
     logits: Annotated[
         Path | None,
         typer.Option(
-            "--logits", metavar="OUT.npy", help="Write the logits as float32: all positions [T, vocab]."
+            "--logits",
+            metavar="OUT.npy",
+            help="Write the logits as float32: all positions [T, vocab].",
+            parser=parse_path,
         ),
     ] = None,
     last: Annotated[
         bool, typer.Option("--last", help="Write the last position's logits alone, [vocab].")
     ] = False,
+    loader_option: LoaderOptions = None,
     backend: Backend = "auto",
     as_json: Json = False,
 ) -> None:
@@ -58,10 +63,16 @@ def evaluate(
     given = parse_tokens(tokens) if tokens is not None else None
     from studio.cli.opening import open_engine, open_session, tokenizer_of
     from studio.contracts import BASE_ALONE
-    from studio.jobs.measuring import Measurement, measure
+    from studio.formats.atomic import check_target
+    from studio.jobs.measuring import Measurement, last_logits, measure
     from studio.registry import load_plugins
 
-    with open_session(base, adapter, load_plugins(context.obj.safe_mode)) as session:
+    plugins = load_plugins(context.obj.safe_mode)
+    with open_session(base, adapter, plugins, loader_option) as session:
+        assert session.base is not None
+        in_use = [session.base.path, *(Path(location) for location in session.locations.values())]
+        if logits is not None:
+            check_target(logits, in_use)
         if given is None:
             text = read_text(file) if file is not None else check_text(prompt or "")
             given = tokenizer_of(session).encode(text)
@@ -69,16 +80,11 @@ def evaluate(
             blend = session.stack.blend
             every = logits is not None and not last
             measured: Measurement = finish(measure(engine, given, blend, "all" if every else "last"))
-            alone: Measurement = (
-                measured if blend == BASE_ALONE else finish(measure(engine, given, BASE_ALONE))
-            )
+            alone = measured.logits if blend == BASE_ALONE else finish(last_logits(engine, given, BASE_ALONE))
             description = engine.description
         if logits is not None:
-            in_use = [Path(location) for location in session.locations.values()]
-            write_logits(
-                logits, measured.logits, in_use=[session.base.path, *in_use] if session.base else in_use
-            )
-        piece = session.tokenizer.piece if session.tokenizer else str
+            write_logits(logits, measured.logits, in_use=in_use)
+        piece = session.tokenizer.piece if session.tokenizer else no_piece
         result = summarise(measured, alone, piece, top_k)
     if as_json:
         print_json(result)
@@ -105,13 +111,17 @@ def write_logits(path: Path, logits: Any, *, in_use: list[Path]) -> None:
     write_atomically(path, write, protected=in_use)
 
 
+def no_piece(token: int) -> None:
+    """Stand for the text of a token where no tokenizer says it."""
+
+
 def summarise(measured: Any, alone: Any, piece: Any, top_k: int) -> dict[str, Any]:
-    """Put a measurement of the blend, and one of the base alone, into plain values."""
+    """Put a measurement of the blend, and the base's logits, into plain values."""
     import numpy as np
 
     from studio.session.next_token import divergence, entropy, likeliest, log_softmax
 
-    last, base_last = (np.atleast_2d(one.logits)[-1] for one in (measured, alone))  # [vocab]
+    last, base_last = (np.atleast_2d(one)[-1] for one in (measured.logits, alone))  # [vocab]
     log_blend = log_softmax(last)
     return {
         "tokens": list(measured.tokens),
@@ -131,11 +141,16 @@ def summarise(measured: Any, alone: Any, piece: Any, top_k: int) -> dict[str, An
     }
 
 
+def quoted(piece: str | None) -> str:
+    """Show a token's text; nothing where no tokenizer says it."""
+    return "" if piece is None else repr(piece)
+
+
 def show(result: dict[str, Any], engine: str) -> None:
     """Print a summary for people."""
     print_table(
         [
-            [f"{entry['prob']:.4f}", f"{entry['logit']:.3f}", str(entry["id"]), repr(entry["piece"])]
+            [f"{entry['prob']:.4f}", f"{entry['logit']:.3f}", str(entry["id"]), quoted(entry["piece"])]
             for entry in result["top"]
         ],
         right=[0, 1, 2],

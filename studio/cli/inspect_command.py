@@ -2,12 +2,11 @@
 
 import math
 from collections import Counter
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from studio.cli.command_line import Json
+from studio.cli.command_line import Json, LoaderOptions
 from studio.cli.output import finish, print_json, print_table
 
 
@@ -19,29 +18,30 @@ def inspect(
     base: Annotated[
         str | None, typer.Option("--base", metavar="BASE", help="Report how the adapters fit this base.")
     ] = None,
+    loader_option: LoaderOptions = None,
     as_json: Json = False,
 ) -> None:
     """Say what a base or adapter is.
 
     With --base, report how the adapters fit that base.
     """
-    from studio.jobs.opening import load_adapter, open_base
+    from studio.cli.opening import known_options, open_adapter
+    from studio.jobs.opening import open_base
     from studio.registry import load_plugins
-    from studio.resources import is_package_reference, resolve
+    from studio.resources import resolve
 
     plugins = load_plugins(context.obj.safe_mode)
-    host = None
-    if base is not None:
-        host = finish(open_base(base if is_package_reference(base) else Path(base), plugins)).base
+    options = known_options(loader_option, plugins)
+    host = None if base is None else finish(open_base(base, plugins)).base
     found = []
     for text in paths:
-        path = resolve(text)
+        path = resolve(text).expanduser()
         if any(loader.recognises(path) for loader in plugins.model_loaders):
-            opened = finish(open_base(text if is_package_reference(text) else path, plugins))
+            opened = finish(open_base(text, plugins))
             found.append(describe_base(opened, text))
             opened.base.close()
         else:
-            found.append(describe_adapter(finish(load_adapter(path, host, plugins)).report, text))
+            found.append(describe_adapter(open_adapter(text, host, plugins, options).report, text))
     if host is not None:
         host.close()
     if as_json:

@@ -3,7 +3,8 @@
 import io
 import logging
 import sys
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -79,9 +80,34 @@ def main() -> None:
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
     try:
-        app(prog_name="lora-studio")
+        try:
+            app(prog_name="lora-studio")
+        finally:
+            sys.stdout.flush()  # a full disk or a reader that is gone shows here at the latest
     except StudioError as error:
-        print(f"lora-studio: {error}", file=sys.stderr)
+        fail(str(error))
+    except MemoryError:
+        fail("the memory ran out. Shorten the text, or open a smaller base.")
+    except BrokenPipeError:  # whoever read the output wants no more of it
+        drop_output()
         sys.exit(1)
+    except OSError as error:
+        drop_output()
+        fail(f"{error.filename or 'input or output failed'}: {error.strerror or error}")
     except (KeyboardInterrupt, CancelledError):
         sys.exit(INTERRUPTED)
+
+
+def fail(message: str) -> NoReturn:
+    """Say in one line what went wrong, and leave."""
+    print(f"lora-studio: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def drop_output() -> None:
+    """Let go of output that cannot be written, which Python would try once more on its way out."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):
+            sys.stdout.close()

@@ -1,24 +1,34 @@
 """Opens what a command works on: the plugins, the same session as the desk's, and an engine for it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import fields
 
-from studio.cli.command_line import parse_adapter
+import typer
+
+from studio.cli.command_line import parse_adapter, parse_loader_options
 from studio.cli.output import finish
-from studio.contracts import Engine, Plugins
+from studio.contracts import AdapterLoader, BaseModel, Engine, Plugins
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 from studio.engine.tokenizer import Tokenizer
 from studio.errors import StudioError
-from studio.jobs.opening import load_adapter, open_base
-from studio.resources import is_package_reference
+from studio.jobs.opening import adapter_loader, load_adapter, open_base
+from studio.resources import resolve
+from studio.session.opened import LoadedAdapter
 from studio.session.session import Session
 
 
 @contextmanager
-def open_session(base: str, adapters: Sequence[str] | None, plugins: Plugins) -> Iterator[Session]:
+def open_session(
+    base: str,
+    adapters: Sequence[str] | None,
+    plugins: Plugins,
+    loader_options: Sequence[str] | None = None,
+) -> Iterator[Session]:
     """Open a base and adapters, each given as PATH[:SCALE], as a session; its base is closed in the end.
+
+    `loader_options` are NAME=VALUE texts, for each adapter whose loader has that option.
 
     Raises
     ------
@@ -26,15 +36,57 @@ def open_session(base: str, adapters: Sequence[str] | None, plugins: Plugins) ->
         If the base or any of the adapters is refused.
     """
     arguments = [parse_adapter(text) for text in adapters or ()]
+    options = known_options(loader_options, plugins)
     session = Session()
-    session.set_base(finish(open_base(base if is_package_reference(base) else Path(base), plugins)))
+    session.set_base(finish(open_base(base, plugins)))
     assert session.base is not None
     try:
         for argument in arguments:
-            session.add_adapter(finish(load_adapter(argument.path, session.base, plugins)), argument.scale)
+            loaded = open_adapter(argument.path, session.base, plugins, options)
+            session.add_adapter(loaded, argument.scale)
         yield session
     finally:
         session.base.close()
+
+
+def known_options(texts: Sequence[str] | None, plugins: Plugins) -> dict[str, str]:
+    """Read NAME=VALUE texts, each an option that some loader of adapters has.
+
+    Raises
+    ------
+    typer.BadParameter
+        If none has it.
+    """
+    options = parse_loader_options(texts)
+    known = sorted({name for loader in plugins.adapter_loaders for name in _option_names(loader)})
+    for name in options:
+        if name not in known:
+            there = ", ".join(known) or "none"
+            raise typer.BadParameter(
+                f"no loader has the option {name!r}; there is: {there}", param_hint="--loader-option"
+            )
+    return options
+
+
+def open_adapter(
+    location: str, base: BaseModel | None, plugins: Plugins, options: Mapping[str, str]
+) -> LoadedAdapter:
+    """Read one adapter, with those of the options that its loader has.
+
+    Raises
+    ------
+    StudioError
+        If it is refused, or an option's value is.
+    """
+    path = resolve(location).expanduser()
+    names = _option_names(adapter_loader(path, plugins)) if options and path.exists() else set()
+    own = {name: value for name, value in options.items() if name in names}
+    loaded: LoadedAdapter = finish(load_adapter(location, base, plugins, own))
+    return loaded
+
+
+def _option_names(loader: AdapterLoader) -> set[str]:
+    return {field.name for field in fields(loader.Options)}
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from studio.cli.command_line import Base, Json
+from studio.cli.command_line import Base, Json, LoaderOptions, parse_path
 from studio.cli.output import finish, print_json
 
 EXPORTER = "stacked adapter (GGUF)"
@@ -19,7 +19,11 @@ def stack(
         list[str],
         typer.Option("--adapter", metavar="PATH[:SCALE]", help="An adapter and its scale. Repeatable."),
     ],
-    out: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.gguf", help="The file to write.")],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="OUT.gguf", help="The file to write.", parser=parse_path),
+    ],
+    loader_option: LoaderOptions = None,
     type_name: Annotated[
         Literal["F32", "F16"], typer.Option("--type", help="How to store the weights.")
     ] = "F32",
@@ -32,16 +36,18 @@ def stack(
     from studio.cli.opening import open_session
     from studio.contracts import ExportRequest
     from studio.errors import UnsupportedError
+    from studio.formats.atomic import check_target
     from studio.jobs.exporting import export
     from studio.registry import load_plugins
 
+    check_target(out)
     plugins = load_plugins(context.obj.safe_mode)
     exporter = next((one for one in plugins.exporters if one.name == EXPORTER), None)
     if exporter is None:
         raise UnsupportedError(
             f"no plugin provides the exporter {EXPORTER!r}", remedy="Look at: lora-studio plugins"
         )
-    with open_session(base, adapter, plugins) as session:
+    with open_session(base, adapter, plugins, loader_option) as session:
         assert session.base is not None
         request = ExportRequest(session.base, session.stack.by_key, session.stack.blend)
         finish(export(request, exporter, out, exporter.Options(type=type_name)))

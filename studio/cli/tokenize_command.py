@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from studio.cli.command_line import Base, Json, exactly_one
+from studio.cli.command_line import Base, Json, exactly_one, parse_path
 from studio.cli.output import print_json, print_table
 from studio.cli.texts import check_text, read_text
 from studio.errors import FormatError
@@ -20,11 +20,17 @@ def tokenize(
         str | None, typer.Argument(metavar="[TEXT]", help="The text.", show_default=False)
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", metavar="F", help="Read the text from a UTF-8 file.")
+        Path | None,
+        typer.Option("--file", metavar="F", help="Read the text from a UTF-8 file.", parser=parse_path),
     ] = None,
     jsonl: Annotated[
         Path | None,
-        typer.Option("--jsonl", metavar="F", help="One JSON string a line in, one list of ids a line out."),
+        typer.Option(
+            "--jsonl",
+            metavar="F",
+            help="One JSON string a line in, one list of ids a line out.",
+            parser=parse_path,
+        ),
     ] = None,
     special: Annotated[
         bool,

@@ -55,9 +55,9 @@ def softmax(logits: FloatArray) -> Probabilities:
 def check_sampling(sampling: Sampling) -> None:
     """Refuse settings that mean nothing. Raises `EngineError` naming the one at fault."""
     faults = {
-        "max_tokens": (sampling.max_tokens >= 0, "0 or more"),
-        "temperature": (sampling.temperature >= 0 and math.isfinite(sampling.temperature), "0 or more"),
-        "top_k": (sampling.top_k >= 0, "0 or more"),
+        "max_tokens": (sampling.max_tokens >= 0, "from 0 on"),
+        "temperature": (sampling.temperature >= 0 and math.isfinite(sampling.temperature), "from 0 on"),
+        "top_k": (sampling.top_k >= 0, "from 0 on"),
         "top_p": (0 < sampling.top_p <= 1, "above 0 and at most 1"),
         "min_p": (0 <= sampling.min_p <= 1, "from 0 to 1"),
     }

@@ -105,3 +105,13 @@ def measure(
         for position in range(before, window.stop - 1):  # one at a time: float64 [T, vocab] would be large
             scores[position] = log_softmax(logits[position])[tokens[position + 1]]
     return Measurement(tuple(int(token) for token in tokens), logits, scores, milliseconds)
+
+
+def last_logits(engine: Engine, tokens: Sequence[int], state: BlendState) -> Work:
+    """Evaluate tokens of any number in their last window alone, and return float32 ``[vocab]``.
+
+    They are the logits of the last position that `measure` gives, without the windows before it.
+    """
+    yield Progress(0, 1, "Evaluating the last window")
+    last = windows(len(tokens), engine.context_length)[-1]
+    return engine.evaluate(tokens[last.start : last.stop], state).logits

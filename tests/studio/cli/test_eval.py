@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -121,3 +122,62 @@ def test_it_never_imports_qt(smollm2_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("{")
     assert not {"PySide6", "pyqtgraph", "superqt"} & set(done.stderr.split())
+
+
+def test_a_blend_that_overflows_is_refused(
+    cli: Callable[..., Any], smollm2_path: Path, adapters_dir: Path
+) -> None:
+    adapter = f"{adapters_dir / 'smollm2-fortune'}:1e9"
+    outcome = cli("eval", smollm2_path, "--adapter", adapter, "--tokens", "1,2", "--json")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.err.startswith("lora-studio: the blend overflows float32 at blk.")
+    assert outcome.err.count("\n") == 1
+
+
+def test_an_option_of_the_loader_is_handed_to_it(
+    cli: Callable[..., Any], smollm2_path: Path, adapters_dir: Path, data_dir: Path
+) -> None:
+    beside = data_dir / "smollm2-fortune-f16.gguf"  # its loader has no such option, and is not troubled
+    command = ("eval", smollm2_path, "--adapter", adapters_dir / "smollm2-fortune", "--adapter", beside)
+    distances = {
+        order: cli(*command, "--tokens", "504,3575", "--loader-option", f"row_order={order}", "--json").json[
+            "kl_to_base"
+        ]
+        for order in ("auto", "as stored")
+    }
+    assert distances["auto"] != distances["as stored"]
+    wrong = cli(
+        "inspect",
+        adapters_dir / "smollm2-fortune",
+        "--base",
+        smollm2_path,
+        "--loader-option",
+        "row_order=reversed",
+    )
+    assert wrong.code == 1
+    assert "auto, as stored" in wrong.err
+
+
+def test_without_a_tokenizer_tokens_have_no_piece(
+    cli: Callable[..., Any], tmp_path: Path, smollm2_path: Path
+) -> None:
+    silent = tmp_path / "silent.gguf"  # the same model, its tokenizer of a kind that nobody knows
+    data = smollm2_path.read_bytes()
+    kind = b"tokenizer.ggml.model" + struct.pack("<IQ", 8, 4)
+    assert data.count(kind + b"gpt2") == 1
+    silent.write_bytes(data.replace(kind + b"gpt2", kind + b"gpt?"))
+    result = cli("eval", silent, "--tokens", "1,2", "--top-k", "2", "--json").json
+    assert [entry["piece"] for entry in result["top"]] == [None, None]
+    assert "None" not in cli("eval", silent, "--tokens", "1,2", "--top-k", "2").out
+
+
+def test_a_target_that_cannot_be_written_is_refused_before_the_work(
+    cli: Callable[..., Any], smollm2_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the forward pass began")
+
+    monkeypatch.setattr("studio.engine.local.LocalEngine.open", never)
+    outcome = cli("eval", smollm2_path, "--tokens", "1", "--logits", tmp_path / "missing" / "out.npy")
+    assert outcome.code == 1
+    assert "Check that the folder still exists" in outcome.err

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from studio.cli.output import finish
+from studio.jobs.opening import load_adapter, open_base
+from studio.registry import load_plugins
+
 
 @pytest.mark.parametrize(("type_name", "tolerance"), [("F32", 1e-4), ("F16", 2e-3)])
 def test_the_stack_loaded_at_scale_1_is_the_blend(
@@ -32,6 +36,31 @@ def test_the_stack_loaded_at_scale_1_is_the_blend(
     cli("eval", smollm2_path, "--adapter", stacked, *prompt, tmp_path / "stacked.npy").json  # noqa: B018
     live, reloaded = np.load(tmp_path / "blend.npy"), np.load(tmp_path / "stacked.npy")
     assert np.linalg.norm(reloaded - live) < tolerance * np.linalg.norm(live)
+
+
+@pytest.mark.parametrize("scales", ["1e9,1", "-1e9,1e-9"])
+def test_a_stack_at_extreme_scales_in_f16_is_the_blend_still(
+    cli: Callable[..., Any], smollm2_path: Path, adapters_dir: Path, tmp_path: Path, scales: str
+) -> None:
+    """Such a blend cannot run, but its delta is finite, and the stack keeps it."""
+    plugins = load_plugins(safe_mode=True)
+    names = [adapters_dir / "smollm2-fortune", adapters_dir / "smollm2-python"]
+    numbers = [float(scale) for scale in scales.split(",")]
+    blend = [f"--adapter={name}:{scale}" for name, scale in zip(names, numbers, strict=True)]
+    cli("stack", smollm2_path, *blend, "-o", tmp_path / "stack.gguf", "--type", "F16", "--json").json  # noqa: B018 - asserts that it went well
+    base = finish(open_base(smollm2_path, plugins)).base
+    try:
+        parts = [finish(load_adapter(name, base, plugins)).adapter for name in names]
+        stacked = finish(load_adapter(tmp_path / "stack.gguf", base, plugins)).adapter
+    finally:
+        base.close()
+    for module in ("blk.0.attn_q.weight", "blk.29.attn_v.weight"):
+        x = np.random.default_rng(0).standard_normal((4, 576)).astype(np.float32)
+        expected = sum(
+            np.float64(scale) * part.delta(module, x) for part, scale in zip(parts, numbers, strict=True)
+        )
+        found = stacked.delta(module, x)
+        assert np.linalg.norm(found - expected) < 2e-3 * np.linalg.norm(expected)
 
 
 def test_the_base_is_never_overwritten(

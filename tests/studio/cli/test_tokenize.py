@@ -54,3 +54,4 @@ def test_a_line_that_is_no_json_string_is_refused_by_number(
         outcome = cli("tokenize", smollm2_path, "--jsonl", tmp_path / "texts.jsonl")
         assert outcome.code == 1
         assert "line 2" in outcome.err
+        assert outcome.out.count("\n") == 1  # what came before stands

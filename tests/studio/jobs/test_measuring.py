@@ -12,16 +12,15 @@ from studio.contracts import BASE_ALONE, BlendState, DeltaAdapter, Work
 from studio.engine.local import LocalEngine
 from studio.errors import EngineError
 from studio.formats.gguf_file import GgufFile
-from studio.jobs.measuring import Measurement, measure, windows
+from studio.jobs.measuring import last_logits, measure, windows
 from studio.session.next_token import log_softmax
 
 
-def finish(work: Work) -> Measurement:
+def finish(work: Work) -> Any:
     try:
         while True:
             next(work)
     except StopIteration as end:
-        assert isinstance(end.value, Measurement)
         return end.value
 
 
@@ -83,6 +82,7 @@ def test_a_llama_beyond_its_context_is_scored_with_the_history_of_its_window(
     np.testing.assert_allclose(last.scores, every.scores, atol=1e-5)
     np.testing.assert_allclose(last.logits, every.logits[-1], atol=1e-4)
     second = local_engine.evaluate(tokens[16:48], BASE_ALONE, positions="all").logits
+    np.testing.assert_allclose(finish(last_logits(local_engine, tokens, BASE_ALONE)), last.logits, atol=1e-4)
     np.testing.assert_allclose(every.logits[31:47], second[15:31], atol=1e-4)
 
 
