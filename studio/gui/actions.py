@@ -33,6 +33,7 @@ class Actions:
         self.open_base = action("Open &base…", "Ctrl+B")
         self.add_adapter = action("Add &adapter…", "Ctrl+T")
         self.add_adapter_folder = action("Add adapter &folder…", "Ctrl+Shift+T")
+        self.add_with_options = action("Add adapter with &options…")
         self.open_session = action("&Open session…", Key.Open)
         self.save = action("&Save session", Key.Save)
         self.save_as = action("Save session &as…", Key.SaveAs)
@@ -94,6 +95,7 @@ class Menus:
         _fill(bar.addMenu("&Edit"), actions.undo, actions.redo)
 
         stack = bar.addMenu("&Stack")
+        _fill(stack, actions.add_with_options, None)
         _fill(stack, actions.mute_all, actions.unmute_all, actions.reset, None, actions.clear)
         _fill(stack, None, actions.generate, actions.stop)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QPointF, QRectF, Qt, Signal
-from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent, QPainterPath, QPen
+from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent, QPainterPath, QPen, QResizeEvent
 from PySide6.QtWidgets import QGraphicsPathItem, QGraphicsRectItem
 
 from studio.gui.theme import current_theme, small_font
@@ -69,10 +69,7 @@ class CellPlot(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no types
     def set_grid(self, targets: Sequence[str], layers: int) -> None:
         """Name the rows, number the columns, and rule the gaps between cells."""
         self._shape = (len(targets), layers)
-        every = 1 if layers <= 16 else 2 if layers <= 40 else 5
-        left, bottom = self._axes["left"], self._axes["bottom"]
-        left.setTicks([[(row + 0.5, name) for row, name in enumerate(targets)]])
-        bottom.setTicks([[(layer + 0.5, str(layer)) for layer in range(0, layers, every)]])
+        self._axes["left"].setTicks([[(row + 0.5, name) for row, name in enumerate(targets)]])
         self._targets = tuple(targets)
         self.take_font()
         self._box.setLimits(xMin=0, xMax=max(layers, 1), yMin=0, yMax=max(len(targets), 1))
@@ -127,6 +124,23 @@ class CellPlot(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no types
         widest = max((metrics.horizontalAdvance(name) for name in self._targets), default=0)
         self._axes["left"].setWidth(widest + 12)
         self._axes["bottom"].setHeight(metrics.height() + 6)
+        self.setMinimumHeight(len(self._targets) * metrics.ascent() + metrics.height() + 6)
+        self._number_layers()
+
+    def _number_layers(self) -> None:
+        """Write numbers at as many layers as there is room for."""
+        layers = self._shape[1]
+        room = (self.width() - self._axes["left"].width()) / max(layers, 1)
+        text = QFontMetrics(small_font(self.font())).horizontalAdvance(f" {layers} ")
+        every = next((step for step in (1, 2, 5, 10, 20) if step * room >= text), 50)
+        ticks = [(layer + 0.5, str(layer)) for layer in range(0, layers, every)]
+        self._axes["bottom"].setTicks([ticks])
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Choose which layers to number at the new width."""
+        super().resizeEvent(event)
+        if hasattr(self, "_axes"):  # pyqtgraph resizes while it is being made
+            self._number_layers()
 
     def centre_of(self, row: int, column: int) -> QPointF:
         """Return where a cell's middle is, in this widget's pixels."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PySide6.QtCore import QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QLinearGradient, QPainter, QPaintEvent, QPen
-from PySide6.QtWidgets import QWidget
+from PySide6.QtGui import QColor, QFontMetrics, QLinearGradient, QPainter, QPaintEvent, QPen
+from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from studio.gui.theme import current_theme, small_font
 
@@ -39,7 +39,7 @@ class ColourBar(QWidget):
         super().__init__(parent)
         self._low = self._high = "0"
         self.setAccessibleName("Colour scale")
-        self.setFixedHeight(20)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
 
     def set_range(self, low: float, high: float, unit: str) -> None:
         """Show what the two ends mean."""
@@ -50,7 +50,14 @@ class ColourBar(QWidget):
 
     def sizeHint(self) -> QSize:
         """Keep one width while the numbers change."""
-        return QSize(230, 20)
+        return QSize(self._numbers_width() + 130, max(20, self.fontMetrics().height()))
+
+    def minimumSizeHint(self) -> QSize:
+        """Keep both numbers and a short bar."""
+        return QSize(self._numbers_width() + 40, self.sizeHint().height())
+
+    def _numbers_width(self) -> int:
+        return 2 * QFontMetrics(small_font(self.font())).horizontalAdvance("-0.000") + 12
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Paint low, bar, high."""

@@ -186,6 +186,16 @@ class DeskLabel(QLabel):
         painter.drawText(rect, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, text)
 
 
+def hint_label() -> QLabel:
+    """Return a quiet text for the middle of an empty view."""
+    label = QLabel()
+    label.setAlignment(Qt.AlignmentFlag.AlignCenter)
+    label.setWordWrap(True)
+    label.setMargin(20)
+    label.setForegroundRole(QPalette.ColorRole.PlaceholderText)
+    return label
+
+
 def set_text_colour(label: QLabel, colour: str) -> None:
     """Write a label in a colour of the theme, keeping the rest of its palette."""
     palette = label.palette()

@@ -29,6 +29,7 @@ from studio.gui.frame import OncePerFrame
 from studio.gui.guide import show_about, show_guide
 from studio.gui.main_window import MainWindow
 from studio.gui.notices import LogBridge, Notices
+from studio.gui.qt_messages import route_qt_messages
 from studio.gui.settings import Settings
 from studio.jobs.engine_thread import EngineThread
 from studio.registry import load_plugins
@@ -154,6 +155,7 @@ def run_desk(session: Path | None = None, *, safe_mode: bool = False) -> int:
 def application() -> QApplication:
     """Return the one QApplication; it draws offscreen where there is no display."""
     choose_platform()
+    route_qt_messages()
     app = QApplication.instance()
     if not isinstance(app, QApplication):
         app = QApplication(sys.argv[:1])

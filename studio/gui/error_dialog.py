@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QFont, QFontDatabase, QGuiApplication
+from PySide6.QtGui import QFont, QFontDatabase, QGuiApplication, QShowEvent
 from PySide6.QtWidgets import (
     QDialog,
     QFormLayout,
@@ -67,7 +67,6 @@ class ErrorDialog(QDialog):
         layout.addWidget(heading)
         layout.addLayout(facts)
         layout.addWidget(self.details, 1)
-        layout.addStretch(0)
         layout.addLayout(buttons)
         self.details_button.toggled.connect(self._show_details)
         self.copy_button.clicked.connect(self._copy)
@@ -75,7 +74,19 @@ class ErrorDialog(QDialog):
 
     def _show_details(self, shown: bool) -> None:
         self.details.setVisible(shown)
-        self.adjustSize()
+        self._fit()
+
+    def _fit(self) -> None:
+        """Be as high as the text needs at this width; a hint alone would leave room for narrower lines."""
+        layout = self.layout()
+        assert layout is not None
+        layout.activate()
+        self.resize(self.width(), layout.totalHeightForWidth(self.width()))
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Take the height that the text needs."""
+        super().showEvent(event)
+        self._fit()
 
     def _copy(self) -> None:
         QGuiApplication.clipboard().setText(self.report)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtWidgets import (
@@ -12,6 +11,7 @@ from PySide6.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
+    QLabel,
     QLineEdit,
     QPushButton,
     QStackedWidget,
@@ -19,18 +19,38 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from studio.gui import questions
 from studio.gui.options_form import OptionsForm
+from studio.gui.shapes import PRIMARY
+from studio.gui.targets import names_a_file, path_of, with_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from studio.contracts import Exporter
 
 
 class ExportDialog(QDialog):
-    """Choose an exporter, its options, and the target file."""
+    """Choose an exporter, its options, and the target file; a file that is there is asked about.
 
-    def __init__(self, exporters: Sequence[Exporter], target: Path, parent: QWidget | None = None) -> None:
+    Parameters
+    ----------
+    exporters
+        What to choose from, at least one.
+    target
+        The path to suggest; its suffix follows the exporter.
+    facts
+        What is known of the blend, as (name, text).
+    """
+
+    def __init__(
+        self,
+        exporters: Sequence[Exporter],
+        target: Path,
+        facts: Sequence[tuple[str, str]] = (),
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Export")
         self.setMinimumWidth(520)
@@ -43,21 +63,28 @@ class ExportDialog(QDialog):
         self._choice.setAccessibleName("Exporter")
         self._choice.addItems([exporter.name for exporter in exporters])
         self._choice.currentIndexChanged.connect(self._show_exporter)
+        self._suffix = target.suffix
         self.path_edit = QLineEdit(str(target))
         self.path_edit.setAccessibleName("Target file")
         self.path_edit.textChanged.connect(self._check)
         browse = QPushButton("Browse…")
+        browse.setAutoDefault(False)
         browse.clicked.connect(self._browse)
 
         target_row = QHBoxLayout()
         target_row.addWidget(self.path_edit, 1)
         target_row.addWidget(browse)
         head = QFormLayout()
+        for name, text in facts:
+            fact = QLabel(text)
+            fact.setWordWrap(True)
+            head.addRow(name, fact)
         head.addRow("Export as", self._choice)
         head.addRow("To", target_row)
         self._buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
-        self._export = self._buttons.addButton("Export", QDialogButtonBox.ButtonRole.AcceptRole)
-        self._export.setDefault(True)
+        self.export_button = self._buttons.addButton("Export", QDialogButtonBox.ButtonRole.AcceptRole)
+        self.export_button.setDefault(True)
+        self.export_button.setProperty(PRIMARY, True)
         self._buttons.accepted.connect(self.accept)
         self._buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)
@@ -78,21 +105,35 @@ class ExportDialog(QDialog):
 
     @property
     def target(self) -> Path:
-        """The file to write, with the exporter's suffix if none was typed."""
-        path = Path(self.path_edit.text().strip()).expanduser()
-        return path if path.suffix else path.with_suffix(self.exporter.suffix)
+        """The file to write, with the exporter's suffix."""
+        return with_suffix(path_of(self.path_edit.text()), self.exporter.suffix)
+
+    def accept(self) -> None:
+        """Close if the target names a file, and one that is not there or may be replaced."""
+        if not self.export_button.isEnabled():
+            return
+        if not self.target.exists() or questions.overwrite(self, self.target):
+            super().accept()
 
     def _show_exporter(self, index: int) -> None:
         self._pages.setCurrentIndex(index)
-        self.path_edit.setText(str(Path(self.path_edit.text()).with_suffix(self.exporter.suffix)))
+        old, self._suffix = self._suffix, self.exporter.suffix
+        text = self.path_edit.text()
+        if text.endswith(old):
+            self.path_edit.setText(text.removesuffix(old) + self._suffix)
+        self._check()
 
-    def _check(self, text: str) -> None:
-        self._export.setEnabled(bool(text.strip()))
+    def _check(self) -> None:
+        self.export_button.setEnabled(names_a_file(self.target))
 
     def _browse(self) -> None:
         suffix = self.exporter.suffix
         path, _ = QFileDialog.getSaveFileName(
-            self, "Export to", self.path_edit.text(), f"{self.exporter.name} (*{suffix});;All files (*)"
+            self,
+            "Export to",
+            self.path_edit.text(),
+            f"{self.exporter.name} (*{suffix});;All files (*)",
+            options=QFileDialog.Option.DontConfirmOverwrite,  # asked for the whole name, with its suffix
         )
         if path:
             self.path_edit.setText(path)

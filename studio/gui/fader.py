@@ -66,7 +66,7 @@ class Fader(QSlider):
         self.setSingleStep(1)
         self.setPageStep(STEPS_PER_UNIT // 10)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setMinimumSize(120, 26)
+        self.setMinimumSize(88, 26)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setToolTip("Drag, with Ctrl for fine steps. Double-click: back to 1.")
         self.valueChanged.connect(self._announce)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from PySide6.QtCore import QEvent, QRegularExpression, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QRegularExpressionValidator, QTextCharFormat, QTextCursor
+from PySide6.QtCore import QEvent, QRegularExpression, QSignalBlocker, QSize, Qt, Signal
+from PySide6.QtGui import QColor, QRegularExpressionValidator, QResizeEvent, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import (
     QAbstractSpinBox,
     QGridLayout,
@@ -23,6 +23,9 @@ from studio.contracts import Sampling
 from studio.gui.controls import DeskLabel, NumberBox, name_control
 from studio.gui.shapes import PRIMARY, mixed
 from studio.gui.theme import current_theme
+from studio.session.limits import MAX_TOKENS, MIN_P, SEED_DIGITS, TEMPERATURE, TOP_K, TOP_P
+
+_GAP = 6
 
 Side: TypeAlias = Literal["base", "blend"]
 
@@ -198,35 +201,38 @@ class StreamView(QWidget):
 
 
 class SamplingControls(QWidget):
-    """How the next token is chosen, as a row of labelled numbers."""
+    """How the next token is chosen: labelled numbers in one row, or two where there is no room for one."""
 
     changed = Signal()
     """The user changed a control."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.max_tokens = _whole_number("Most tokens to make", 1, 999_999)
+        self.max_tokens = _whole_number("Most tokens to make", *MAX_TOKENS)
         self.max_tokens.setSingleStep(16)
-        self.temperature = NumberBox("Temperature", 0.0, 100.0, 0.1)
+        self.temperature = NumberBox("Temperature", *TEMPERATURE, 0.1)
         self.temperature.setToolTip("0 is greedy: always the likeliest token")
-        self.top_k = _whole_number("Top-k", 0, 999_999)
+        self.top_k = _whole_number("Top-k", *TOP_K)
         self.top_k.setSpecialValueText("off")
         self.top_k.setToolTip("Keep the k likeliest tokens")
-        self.top_p = NumberBox("Top-p", 0.0, 1.0, 0.05)
+        self.top_p = NumberBox("Top-p", *TOP_P, 0.05)
         self.top_p.setToolTip("Keep the smallest set whose probability reaches p; 1 keeps all")
-        self.min_p = NumberBox("Min-p", 0.0, 1.0, 0.01)
+        self.min_p = NumberBox("Min-p", *MIN_P, 0.01)
         self.min_p.setSpecialValueText("off")
         self.min_p.setToolTip("Drop tokens below this share of the likeliest one's probability")
         self.seed = QLineEdit()
         self.seed.setAccessibleName("Seed")
         self.seed.setPlaceholderText("random")
         self.seed.setToolTip("The same seed makes the same choices; empty draws a fresh one")
-        self.seed.setValidator(QRegularExpressionValidator(QRegularExpression(r"\d{0,18}"), self.seed))
+        self.seed.setValidator(
+            QRegularExpressionValidator(QRegularExpression(rf"\d{{0,{SEED_DIGITS}}}"), self.seed)
+        )
         self.seed.setAlignment(Qt.AlignmentFlag.AlignRight)
-        grid = QGridLayout(self)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setHorizontalSpacing(6)
-        grid.setVerticalSpacing(3)
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setHorizontalSpacing(_GAP)
+        self._grid.setVerticalSpacing(3)
+        self._columns = 0
         fields: list[tuple[str, QSpinBox | NumberBox | QLineEdit]] = [
             ("Tokens", self.max_tokens),
             ("Temp.", self.temperature),
@@ -235,12 +241,12 @@ class SamplingControls(QWidget):
             ("Min-p", self.min_p),
             ("Seed", self.seed),
         ]
-        for column, (title, field) in enumerate(fields):
-            label = DeskLabel(title, small=True, quiet=True)
+        self._fields = [(DeskLabel(title, small=True, quiet=True), field) for title, field in fields]
+        for label, field in self._fields:
             label.setBuddy(field)
-            grid.addWidget(label, 0, column)
-            grid.addWidget(field, 1, column)
         self._size_seed()
+        self._grid.setColumnStretch(len(fields), 1)
+        self._arrange(len(fields))
         self.set_sampling(Sampling())
         for box in (self.max_tokens, self.top_k):
             box.valueChanged.connect(lambda _: self.changed.emit())
@@ -262,16 +268,15 @@ class SamplingControls(QWidget):
 
     def set_sampling(self, sampling: Sampling) -> None:
         """Show where the controls stand, without emitting."""
-        blocked = self.blockSignals(True)
-        self.max_tokens.setValue(sampling.max_tokens)
-        self.temperature.setValue(sampling.temperature)
-        self.top_k.setValue(sampling.top_k)
-        self.top_p.setValue(sampling.top_p)
-        self.min_p.setValue(sampling.min_p)
-        seed = "" if sampling.seed is None else str(sampling.seed)
-        if seed != self.seed.text():
-            self.seed.setText(seed)
-        self.blockSignals(blocked)
+        with QSignalBlocker(self):
+            self.max_tokens.setValue(sampling.max_tokens)
+            self.temperature.setValue(sampling.temperature)
+            self.top_k.setValue(sampling.top_k)
+            self.top_p.setValue(sampling.top_p)
+            self.min_p.setValue(sampling.min_p)
+            seed = "" if sampling.seed is None else str(sampling.seed)
+            if seed != self.seed.text():
+                self.seed.setText(seed)
 
     def changeEvent(self, event: QEvent) -> None:
         """Give the seed's field the room its font takes."""
@@ -282,9 +287,38 @@ class SamplingControls(QWidget):
     def _size_seed(self) -> None:
         self.seed.setFixedWidth(self.seed.fontMetrics().horizontalAdvance("random") + 18)
 
+    def sizeHint(self) -> QSize:
+        """Ask for the room of one row."""
+        return QSize(self._width(len(self._fields)), super().sizeHint().height())
+
     def minimumSizeHint(self) -> QSize:
-        """Take no less than its fields need."""
-        return self.sizeHint()
+        """Take no less than two rows need."""
+        return QSize(self._width(len(self._fields) // 2), super().sizeHint().height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Break the row in two, or join it again."""
+        super().resizeEvent(event)
+        whole = len(self._fields)
+        self._arrange(whole if self.width() >= self._width(whole) else whole // 2)
+
+    def _width(self, columns: int) -> int:
+        """Return how wide the fields are in so many columns."""
+        widths: list[int] = [
+            max(label.sizeHint().width(), min(field.sizeHint().width(), field.maximumWidth()))
+            for label, field in self._fields
+        ]
+        rows = [widths[start : start + columns] for start in range(0, len(widths), columns)]
+        return sum(max(column) for column in zip(*rows, strict=True)) + _GAP * (columns - 1)
+
+    def _arrange(self, columns: int) -> None:
+        if columns == self._columns:
+            return
+        self._columns = columns
+        for index, (label, field) in enumerate(self._fields):
+            row, column = divmod(index, columns)
+            self._grid.addWidget(label, 2 * row, column)
+            self._grid.addWidget(field, 2 * row + 1, column)
+        self.updateGeometry()
 
 
 def _whole_number(name: str, low: int, high: int) -> QSpinBox:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PySide6.QtCore import QEvent, Signal
-from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QStackedLayout, QVBoxLayout, QWidget
 
 from studio.gui.cell_plot import BoolArray, CellPlot
 from studio.gui.colour_scale import ColourBar, colour_range, colour_table
-from studio.gui.controls import DeskLabel
+from studio.gui.controls import DeskLabel, hint_label
 from studio.gui.theme import current_theme
 
 if TYPE_CHECKING:
@@ -48,18 +48,22 @@ class HeatmapView(QWidget):
         self.hold_box.setAccessibleName("Hold the colour range")
         self.hold_box.setToolTip("Keep the colours' range while the values change")
         self.plot = CellPlot()
+        self.message_label = hint_label()
         head = QHBoxLayout()
         head.setSpacing(14)
         head.addWidget(self.mode_box)
         head.addWidget(self.readout, 1)
         head.addWidget(self.colour_bar)
         head.addWidget(self.hold_box)
-        layout = QVBoxLayout(self)
+        self._shown = QWidget()
+        layout = QVBoxLayout(self._shown)
         layout.setContentsMargins(8, 6, 8, 4)
         layout.setSpacing(4)
         layout.addLayout(head)
         layout.addWidget(self.plot, 1)
-        self.setMinimumHeight(150)
+        self._pages = QStackedLayout(self)
+        self._pages.addWidget(self._shown)
+        self._pages.addWidget(self.message_label)
         self._take_colours()
 
         self.mode_box.activated.connect(self._choose_mode)
@@ -98,6 +102,11 @@ class HeatmapView(QWidget):
         self._values, self._unit = values, unit
         self._absent = np.zeros(shape, np.bool_) if absent is None else absent
         self._paint_values()
+
+    def set_message(self, message: str) -> None:
+        """Show why there is nothing to show, in place of cells; empty returns to the cells."""
+        self.message_label.setText(message)
+        self._pages.setCurrentWidget(self.message_label if message else self._shown)
 
     def set_selected(self, target: str, layer: int) -> None:
         """Mark a module; an unknown one clears the mark."""

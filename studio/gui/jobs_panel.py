@@ -66,7 +66,7 @@ class JobsPanel(QWidget):
         super().__init__(parent)
         self._rows: dict[str, JobRow] = {}
         self.empty_label = DeskLabel(
-            "No jobs. Opening, exporting and measuring show up here.", small=True, quiet=True
+            "Opening, exporting and measuring show up here.", small=True, quiet=True, elided=True
         )
         self.clear_button = QPushButton("Clear finished")
         self.clear_button.setAccessibleName("Clear finished jobs")

@@ -19,7 +19,6 @@ from PySide6.QtGui import QColor, QPainter, QPen
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
-    QLabel,
     QListView,
     QStackedWidget,
     QStyle,
@@ -29,7 +28,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from studio.gui.controls import DeskLabel
+from studio.gui.controls import DeskLabel, hint_label
 from studio.gui.pieces import short_probability, visible_piece
 from studio.gui.shapes import mixed
 from studio.gui.theme import Theme, current_theme, small_font, strong_font
@@ -90,16 +89,12 @@ class NextTokenView(QWidget):
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.list.setAccessibleName("Next token candidates")
         self.list.setToolTip("Double-click or Return: append this token to the prompt")
-        self.message_label = QLabel()
-        self.message_label.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.message_label.setWordWrap(True)
-        self.message_label.setMargin(20)
-        self.message_label.setForegroundRole(self.message_label.palette().ColorRole.PlaceholderText)
+        self.message_label = hint_label()
         self._pages = QStackedWidget()
         self._pages.addWidget(self.list)
         self._pages.addWidget(self.message_label)
         self.legend = _Legend()
-        self.summary_label = DeskLabel(small=True, quiet=True)
+        self.summary_label = DeskLabel(small=True, quiet=True, elided=True)
         self.summary_label.setAccessibleName("Distance of blend and base")
         self.time_label = DeskLabel(small=True, quiet=True)
         foot = QHBoxLayout()
@@ -135,6 +130,9 @@ class NextTokenView(QWidget):
     def set_message(self, message: str) -> None:
         """Show why there is nothing to show, in place of bars; empty returns to the bars."""
         self.message_label.setText(message)
+        if message:  # numbers of an earlier answer would seem to be this one's
+            self.summary_label.clear()
+            self.time_label.clear()
         self._pages.setCurrentWidget(self.message_label if message else self.list)
 
     def _activate(self, index: QModelIndex) -> None:

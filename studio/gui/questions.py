@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QMessageBox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from PySide6.QtWidgets import QWidget
 
@@ -27,6 +28,18 @@ def save_changes(parent: QWidget, name: str) -> SaveAnswer:
     )
     answers: dict[QMessageBox.StandardButton, SaveAnswer] = {Button.Save: "save", Button.Discard: "discard"}
     return answers.get(answer, "cancel")
+
+
+def overwrite(parent: QWidget, path: Path) -> bool:
+    """Ask whether to replace a file."""
+    answer = QMessageBox.question(
+        parent,
+        "The file is there already",
+        f"Replace “{path.name}” in {path.parent}?",
+        Button.Yes | Button.Cancel,
+        Button.Cancel,
+    )
+    return answer == Button.Yes
 
 
 def stop_jobs(parent: QWidget, titles: Sequence[str]) -> bool:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEventLoop, QTimer
 
-from studio.errors import StudioError
+from studio.errors import SaveError, StudioError
+from studio.formats.atomic import write_atomically
 from studio.gui.desk import Desk, application
 from studio.gui.display import choose_platform
 from studio.gui.settings import Settings
@@ -19,12 +20,17 @@ from studio.resources import demo_session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from PySide6.QtWidgets import QWidget
+
     from studio.contracts import Engine, Plugins
     from studio.gui.theme import ThemeName
     from studio.jobs.live import LiveResult
 
 SIZE = (1440, 900)
 """Width and height of a picture, in pixels."""
+
+FORMATS = {".png": "PNG", ".jpg": "JPG", ".jpeg": "JPG"}
+"""Qt's name of the picture format of each file suffix."""
 
 PATIENCE_MS = 300_000
 """How long to wait for the desk, in milliseconds: a busy machine generates a token a second."""
@@ -70,10 +76,7 @@ class Show:
 
     def save(self, path: Path) -> None:
         """Save a picture of the window."""
-        if not self.desk.window.grab().save(str(path)):
-            raise StudioError(
-                "the picture could not be written", path=path, remedy="Name a PNG file elsewhere"
-            )
+        save_picture(self.desk.window, path)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Turn the event loop until something is so; a failure or a long silence ends the show."""
@@ -112,10 +115,38 @@ class Show:
         self._failure = text
 
 
+def picture_format(path: Path) -> str:
+    """Return Qt's name of the format that a file's suffix stands for. Raises `SaveError` for any other."""
+    try:
+        return FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise SaveError(
+            "this is no file name of a picture", path=path, remedy="Name a .png or .jpg file"
+        ) from None
+
+
+def save_picture(widget: QWidget, path: Path) -> None:
+    """Save what a widget shows. Raises `SaveError`; what stood at the path is then unchanged."""
+    kind, picture = picture_format(path), widget.grab()
+
+    def write(temporary: Path) -> None:
+        if not picture.save(str(temporary), kind):
+            raise OSError("the picture could not be encoded")
+
+    write_atomically(path, write)
+
+
 def save_screenshot(
     session: Path, target: Path, *, safe_mode: bool = False, theme: ThemeName = "light"
 ) -> list[str]:
-    """Open a session offscreen, move its first fader, generate, save a picture; say what was done."""
+    """Open a session offscreen, move its first fader, generate, save a picture; say what was done.
+
+    Raises
+    ------
+    SaveError
+        If the target is no picture's name, before anything is done, or cannot be written.
+    """
+    picture_format(target)
     show = Show(session, load_plugins(safe_mode), theme)
     try:
         lines = [f"base        {show.desk.window.base_text}"]

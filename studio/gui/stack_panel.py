@@ -86,7 +86,6 @@ class StackPanel(QWidget):
         layout.setSpacing(6)
         layout.addWidget(self.master)
         layout.addWidget(scroll, 1)
-        self.setMinimumWidth(260)
 
         self.master.fader.moved.connect(self._master_moved)
         self.master.number.valueChanged.connect(self._master_moved)
@@ -202,6 +201,7 @@ class AddButton(QAbstractButton):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._target = False
+        self._empty = True
         self.setAccessibleName("Add adapter")
         self.setToolTip("A GGUF adapter file or a PEFT folder")
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -210,8 +210,15 @@ class AddButton(QAbstractButton):
 
     def set_empty(self, empty: bool) -> None:
         """Ask for the first adapter in a larger place while there is none."""
-        self.setText("Drop an adapter here, or click to choose" if empty else "+ Add adapter  (drop here)")
+        self._empty = empty
+        self._show_text()
         self.setFixedHeight(88 if empty else 38)
+
+    def _show_text(self) -> None:
+        first = (
+            "Add an adapter: drop it here, or click to choose" if self.isEnabled() else "Open a base first"
+        )
+        self.setText(first if self._empty else "+ Add adapter  (drop here)")
 
     def set_drop_target(self, target: bool) -> None:
         """Light up while something that can be dropped hangs over the panel."""
@@ -219,8 +226,10 @@ class AddButton(QAbstractButton):
         self.update()
 
     def changeEvent(self, event: QEvent) -> None:
-        """Repaint when it is enabled or disabled."""
+        """Say what comes first, and repaint, when it is enabled or disabled."""
         super().changeEvent(event)
+        if event.type() == QEvent.Type.EnabledChange:
+            self._show_text()
         self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -237,4 +246,5 @@ class AddButton(QAbstractButton):
         painter.setBrush(ground)
         painter.drawRoundedRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), 6, 6)
         painter.setPen(QColor(theme.accent if lit else theme.faint))
-        painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, self.text())
+        flags = Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap
+        painter.drawText(self.rect().adjusted(12, 0, -12, 0), flags, self.text())

@@ -1,12 +1,12 @@
-"""A message that rises over the window's lower edge and leaves by itself."""
+"""A message that comes down over the window's upper edge, beside its menus, and leaves by itself."""
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from PySide6.QtCore import QEvent, QObject, QRectF, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QObject, QRectF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QAccessible, QAccessibleAnnouncementEvent, QColor, QPainter, QPaintEvent, QPen
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QMainWindow, QPushButton, QSizePolicy, QWidget
 
 from studio.gui.controls import CloseButton
 from studio.gui.theme import current_theme
@@ -14,7 +14,7 @@ from studio.gui.theme import current_theme
 ToastKind: TypeAlias = Literal["info", "warning", "error"]
 
 _SHOWN_MS = 6000
-_GAP, _WIDEST = 16, 560
+_EDGE, _GAP, _NARROWEST, _WIDEST = 3, 8, 360, 560
 
 
 class Toast(QFrame):
@@ -72,14 +72,18 @@ class Toast(QFrame):
         self.action_triggered.emit()
 
     def _place(self) -> None:
-        """Sit in the middle of the lower edge, as wide as the text needs up to a limit."""
+        """Sit at the upper right, beside the menus or below, as wide as the text needs up to a limit."""
         window, margins = self._window, self._row.contentsMargins()
         rest = margins.left() + margins.right() + self.close_button.width() + 2 * self._row.spacing()
         rest += self.action_button.sizeHint().width() if self.action_button.text() else 0
         text_width = self.label.fontMetrics().horizontalAdvance(self.label.text()) + 8
-        width = min(_WIDEST, window.width() - 2 * _GAP, text_width + rest)
+        menus = window.menuBar().sizeHint() if isinstance(window, QMainWindow) else QSize(0, 0)
+        beside = window.width() - menus.width() - 2 * _GAP >= _NARROWEST
+        room = window.width() - 2 * _GAP - (menus.width() if beside else 0)
+        width = min(_WIDEST, room, text_width + rest)
         height = self._row.totalHeightForWidth(width)
-        self.setGeometry((window.width() - width) // 2, window.height() - height - _GAP, width, height)
+        top = _EDGE if beside else menus.height()
+        self.setGeometry(window.width() - width - _GAP, top, width, height)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Keep its place when the window changes size."""

@@ -73,12 +73,14 @@ def open_document(path: Path, plugins: Plugins, relinked: Mapping[str, Path] | N
         except BaseException:  # cancelling closes this generator with GeneratorExit
             base.base.close()
             raise
+    opened = [document.base if base else None, *(entry for entry, _ in pairs)]
     return OpenedDocument(
         path=path,
         document=document,
         base=base and replace(base, adapters=tuple(loaded for _, loaded in pairs)),
         channels=tuple(ChannelState("", entry.scale, entry.muted, entry.soloed) for entry, _ in pairs),
         missing=tuple(missing),
+        left_out=tuple(entry.location for entry in entries if not any(entry is one for one in opened)),
         problems=tuple(problems),
     )
 

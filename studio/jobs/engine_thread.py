@@ -15,7 +15,7 @@ from studio.contracts import BASE_ALONE, Evaluation
 from studio.errors import CancelledError
 from studio.jobs.failures import as_studio_error
 from studio.jobs.generating import Generation
-from studio.jobs.live import LiveResult
+from studio.jobs.live import LiveResult, TooLongError
 from studio.session.next_token import compare_next_token
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class EngineThread:
         Emitted with a `LiveResult`.
     generated
         Emitted with a `GenerationUpdate`.
+    refused
+        Emitted with ``(BaseModel, StudioError)`` when the engine cannot open a base; `failed` follows.
     failed
         Emitted with a `StudioError`, whatever was raised; the thread goes on. A base that could not be opened
         fails again, with the same error object, at every request for it until `open` is called.
@@ -55,6 +57,7 @@ class EngineThread:
     """
 
     opened = Signal(object)
+    refused = Signal(object)
     evaluated = Signal(object)
     generated = Signal(object)
     failed = Signal(object)
@@ -216,6 +219,7 @@ class EngineThread:
         except BaseException as error:
             refused = as_studio_error(error)
             self._refused = (base, refused)
+            self._emit(self.refused, self._refused)
             raise refused from refused.__cause__
         self._base = base
         self._base_alone = None
@@ -261,12 +265,16 @@ class EngineThread:
 
     def _tokens_of(self, request: LiveRequest) -> tuple[int, ...]:
         """Return the prompt's tokens, kept from the request before where the text is the same."""
-        if self._tokens is not None:
-            before, tokens = self._tokens
-            if before.tokenizer is request.tokenizer and before.prompt == request.prompt:
-                return tokens
-        tokens = request.tokens()
-        self._tokens = (request, tokens)
+        before, tokens = self._tokens or (None, ())
+        if before is None or before.tokenizer is not request.tokenizer or before.prompt != request.prompt:
+            tokens = request.tokens()
+            self._tokens = (request, tokens)
+        most = self._engine.context_length
+        if len(tokens) > most:
+            raise TooLongError(
+                f"the prompt has {len(tokens)} tokens, and the base takes {most}",
+                remedy=f"Shorten the prompt to {most} tokens",
+            )
         return tokens
 
     def _evaluation_stale(self, request: LiveRequest, started: float) -> bool:

@@ -20,6 +20,10 @@ Side: TypeAlias = Literal["base", "blend"]
 """Which of the two is meant: the base alone, or the blend."""
 
 
+class TooLongError(EngineError):
+    """The prompt has more tokens than the base's context."""
+
+
 @dataclass(frozen=True)
 class LiveRequest:
     """One question to the engine: this prompt, through this blend of these adapters on this base.

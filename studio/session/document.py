@@ -10,9 +10,10 @@ import msgspec
 
 from studio import resources
 from studio.contracts import Sampling
-from studio.errors import SessionError
+from studio.errors import SessionError, StudioError
 from studio.formats.atomic import write_atomically
 from studio.lora.stack import LARGEST_SCALE
+from studio.session.limits import check_limits
 from studio.session.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -84,7 +85,10 @@ def read_document(path: Path) -> SessionDocument:
                 remedy="Update LoRA Studio",
             )
         document = msgspec.json.decode(data, type=SessionDocument)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        check_limits(document.sampling)
+    except SessionError:
+        raise
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, StudioError) as error:
         raise _damaged(path, str(error)) from None
     return _with_locations(document, lambda location: _absolute(location, path.absolute().parent))
 

@@ -86,6 +86,8 @@ class OpenedDocument:
         Where the controls of `base.adapters` stand, in the same order; the keys are empty until pushed.
     missing
         The locations that nothing was found at; opening again with `relinked` paths for them finds the files.
+    left_out
+        The locations of everything that could not be opened, missing or not.
     problems
         Everything to tell the user: files that are missing, changed or do not load.
     """
@@ -95,4 +97,5 @@ class OpenedDocument:
     base: OpenedBase | None
     channels: tuple[ChannelState, ...] = ()
     missing: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     problems: tuple[StudioError, ...] = ()

@@ -16,6 +16,10 @@ class Prompt:
     text: str = ""
     chat: bool = False
 
+    def is_empty(self, tokenizer: Tokenizer) -> bool:
+        """Say whether it gives the model nothing to go on; some models take an empty text as a beginning."""
+        return not self.text and not self.chat and not tokenizer.encode("")
+
     def tokens(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """Turn the prompt into token ids, with the special tokens the model expects.
 

@@ -14,6 +14,7 @@ from studio.contracts import ChannelState, Sampling
 from studio.lora.stack import LoraStack
 from studio.session.document import AdapterEntry, BaseEntry, SessionDocument
 from studio.session.history import History
+from studio.session.limits import check_limits
 from studio.session.opened import AdapterSource
 from studio.session.prompt import Prompt
 
@@ -140,6 +141,7 @@ class Session:
 
     @sampling.setter
     def sampling(self, sampling: Sampling) -> None:
+        check_limits(sampling)
         if sampling != self._sampling:
             self._sampling = sampling
             self._touch()
@@ -188,14 +190,21 @@ class Session:
         self._set_modified(False)
 
     def restore(self, opened: OpenedDocument) -> None:
-        """Take over an opened session file in place of everything that was here."""
+        """Take over an opened session file in place of everything that was here, or nothing of it.
+
+        Where something was left out it is a modified session without a path: saving it over the file would
+        lose what could not be opened.
+        """
         document = opened.document
+        check_limits(document.sampling)
         loaded = opened.base.adapters if opened.base else ()
         self._replace(opened.base, loaded, opened.channels, document.master)
-        self.prompt = document.prompt
-        self.sampling = document.sampling
+        self._prompt, self._sampling = document.prompt, document.sampling
+        self._path = None if opened.left_out else opened.path
+        self.prompt_changed.emit(self._prompt)
+        self.sampling_changed.emit(self._sampling)
         self.base_changed.emit()
-        self.mark_saved(opened.path)
+        self._set_modified(bool(opened.left_out))
 
     # Inside
 

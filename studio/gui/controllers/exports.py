@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Qt
 
-from studio.contracts import ExportRequest
+from studio.contracts import ExportRequest, LowRankAdapter
 from studio.gui.export_dialog import ExportDialog
+from studio.gui.targets import free_path
 from studio.jobs.exporting import export
+from studio.resources import demo_session
 
 if TYPE_CHECKING:
     from studio.contracts import Plugins
@@ -45,8 +48,14 @@ class ExportsController(QObject):
         if not self._plugins.exporters:
             self._notices.warn("No plugin offers an export")
             return
-        folder = self._session.path.parent if self._session.path else Path.home()
-        dialog = ExportDialog(self._plugins.exporters, folder / "blend.gguf", self._window)
+        path = self._session.path
+        folder = Path.home() if path is None or path == demo_session() else path.parent
+        dialog = ExportDialog(
+            self._plugins.exporters,
+            free_path(folder / "blend.gguf"),
+            blend_facts(self._session),
+            self._window,
+        )
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.accepted.connect(lambda: self._export(dialog))
         dialog.open()
@@ -63,3 +72,24 @@ class ExportsController(QObject):
             export(request, exporter, path, dialog.options),
             lambda _: self._notices.info(f"Exported {path.name}. Try it: {command}"),
         )
+
+
+def blend_facts(session: Session) -> list[tuple[str, str]]:
+    """Describe the blend that an export would write, as (name, text): its channels, its ranks, its size."""
+    stack = session.stack
+    heard = {channel.key: channel.scale for channel in stack.blend.channels}
+    channels = ", ".join(f"{stack.by_key[key].name} × {scale:.2f}" for key, scale in heard.items())
+    ranks: Counter[str] = Counter()
+    numbers = 0
+    for key in heard:
+        adapter = stack.by_key[key]
+        for module, factors in adapter.factors.items() if isinstance(adapter, LowRankAdapter) else ():
+            ranks[module] += factors.a.shape[0]
+            numbers += factors.a.size + factors.b.size
+    facts = [("Blend", channels or "silent: no channel is heard")]
+    if ranks:
+        low, high = min(ranks.values()), max(ranks.values())
+        rank = str(low) if low == high else f"{low} to {high}"
+        facts.append(("Rank", f"{rank} in each of {len(ranks)} modules, the channels' ranks added"))
+        facts.append(("Size", f"about {2 * numbers / 1e6:.1f} MB in F16, {4 * numbers / 1e6:.1f} MB in F32"))
+    return facts

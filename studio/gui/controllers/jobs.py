@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from studio.gui.jobs_panel import JobStatus
 from studio.jobs.runner import JobRunner
@@ -28,6 +28,10 @@ _STATES: dict[JobState, jobs_panel.JobState] = {
 }
 
 
+LISTED_MS = 500
+"""How long work that nobody asked for may take unlisted, in milliseconds."""
+
+
 class JobsController(QObject):
     """Starts work, and calls back with its result in the GUI thread."""
 
@@ -45,6 +49,7 @@ class JobsController(QObject):
         self._keys: WeakKeyDictionary[Job, str] = WeakKeyDictionary()
         self._then: dict[Job, Callable[[Any], object]] = {}
         self._asides: WeakSet[Job] = WeakSet()
+        self._unlisted: WeakSet[Job] = WeakSet()
         self._delivered: WeakSet[Job] = WeakSet()
         self._failed: dict[str, Job] = {}
         bridge.newest(self._runner.changed, self._show, key=lambda job: job)
@@ -63,13 +68,16 @@ class JobsController(QObject):
         then
             Called in the GUI thread, only if the work ended well.
         aside
-            Nobody asked for it, such as norms for the heatmap: closing the desk does not ask about it.
+            Nobody asked for it, such as norms for the heatmap: closing the desk does not ask about it, and
+            it is listed only once it takes long or fails.
         """
         job = self._runner.submit(title, work)
         self._then[job] = then
         self._key(job)
         if aside:
             self._asides.add(job)
+            self._unlisted.add(job)
+            QTimer.singleShot(LISTED_MS, self, lambda: self._list_aside(job))
         return job
 
     @property
@@ -93,7 +101,10 @@ class JobsController(QObject):
         progress = job.progress
         share = progress.done / progress.total if progress.total > 0 else None
         message = progress.message if job.state == "running" else str(job.error or "")
-        self._panel.set_job(JobStatus(key, job.title, _STATES[job.state], share, job.eta_seconds, message))
+        if job not in self._unlisted or job.state == "failed":
+            self._panel.set_job(
+                JobStatus(key, job.title, _STATES[job.state], share, job.eta_seconds, message)
+            )
         if job.state not in ("done", "failed", "cancelled") or job in self._delivered:
             return  # a notice of progress may arrive after the job ended, and show that already
         self._delivered.add(job)
@@ -105,6 +116,11 @@ class JobsController(QObject):
             then(job.result)
         if not self._then:
             self.idle.emit()
+
+    def _list_aside(self, job: Job) -> None:
+        if not job.finished:
+            self._unlisted.discard(job)
+            self._show(job)
 
     def _key(self, job: Job) -> str:
         if job not in self._keys:

@@ -8,7 +8,7 @@ from PySide6.QtCore import QObject, Signal
 
 from studio.errors import EngineError, StudioError
 from studio.gui.next_token_view import Candidate, NextToken
-from studio.jobs.live import LiveRequest
+from studio.jobs.live import LiveRequest, TooLongError
 
 if TYPE_CHECKING:
     from studio.gui.bridge import Bridge
@@ -63,9 +63,10 @@ class LiveController(QObject):
         session, view = self._session, self._window.next_token
         self._asking = False
         if session.base is None:
-            view.set_message("Open a base model to begin")
-        elif not session.prompt.text and not session.prompt.chat:
+            view.set_message("Open a base model to begin (Ctrl+B)")
+        elif session.tokenizer is not None and session.prompt.is_empty(session.tokenizer):
             self._window.prompt.set_token_count(None)
+            self._window.prompt.set_error("")
             view.set_message("Write a prompt to see what comes next")
         else:
             try:
@@ -104,8 +105,10 @@ class LiveController(QObject):
     def _fail(self, error: StudioError) -> None:
         """Show why there is no answer; the same complaint twice in a row raises one toast."""
         self._window.next_token.set_message(str(error))
-        if isinstance(error, EngineError):  # too long, or empty: the prompt's own fault
+        if isinstance(error, EngineError):
             self._window.prompt.set_error(error.message)
+        if isinstance(error, TooLongError):
+            return  # it is said beside the prompt, at every keystroke
         if str(error) != self._complaint:
             self._complaint = str(error)
             self._notices.error("The model cannot run", error)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, Qt, Signal
 from PySide6.QtWidgets import QFileDialog
 
+from studio.contracts import Progress
+from studio.gui.options_dialog import OptionsDialog
 from studio.gui.recognise import Kind, recognise
-from studio.jobs.opening import load_adapter, open_base
+from studio.jobs.opening import NO_OPTIONS, adapter_loader, load_adapter, open_base
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
-    from studio.contracts import BaseModel, Plugins
+    from studio.contracts import AdapterLoader, BaseModel, Plugins
     from studio.gui.controllers.jobs import JobsController
     from studio.gui.main_window import MainWindow
     from studio.gui.notices import Notices
@@ -54,6 +57,7 @@ class ModelsController(QObject):
         window.commands.open_base.triggered.connect(self._choose_base)
         window.commands.add_adapter.triggered.connect(self._choose_adapters)
         window.commands.add_adapter_folder.triggered.connect(self._choose_adapter_folder)
+        window.commands.add_with_options.triggered.connect(self._choose_with_options)
         window.stack.add_requested.connect(self._choose_adapters)
         window.stack.paths_dropped.connect(self.open_paths)
         window.paths_dropped.connect(self.open_paths)
@@ -69,17 +73,32 @@ class ModelsController(QObject):
             f"Open {Path(location).name}", open_base(location, self._plugins, sources), self._take_base
         )
 
-    def add_adapter(self, location: str | Path) -> None:
-        """Read an adapter for the base and put it on the stack."""
+    def add_adapter(self, location: str | Path, options: Mapping[str, object] = NO_OPTIONS) -> None:
+        """Read an adapter for the base, with these options of its loader, and put it on the stack."""
         base = self._session.base
         if base is None:
             self._notices.warn("Open a base model first: adapters are read for their base")
             return
         self._jobs.run(
             f"Add {Path(location).name}",
-            load_adapter(location, base, self._plugins),
+            load_adapter(location, base, self._plugins, options),
             lambda loaded: self._take_adapter(loaded, base),
         )
+
+    def ask_options(self, path: Path) -> None:
+        """Ask for the options of the loader that recognises an adapter, and add it; many have none."""
+
+        def ask(loader: AdapterLoader) -> None:
+            if not fields(loader.Options):
+                self._notices.info(f"{loader.name} has no options")
+                self.add_adapter(path)
+                return
+            dialog = OptionsDialog(loader, path, self._window)
+            dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+            dialog.accepted.connect(lambda: self.add_adapter(path, dialog.values))
+            dialog.open()
+
+        self._jobs.run(f"Recognise {path.name}", _find_loader(path, self._plugins), ask, aside=True)
 
     def open_paths(self, paths: Sequence[Path]) -> None:
         """Open files and folders by what they contain."""
@@ -99,7 +118,7 @@ class ModelsController(QObject):
 
     def _take_adapter(self, loaded: LoadedAdapter, base: BaseModel) -> None:
         if base is not self._session.base:  # another base came first: read it for that one
-            self.add_adapter(loaded.location)
+            self.add_adapter(loaded.location, loaded.options)
             return
         self._session.add_adapter(loaded)
         log_report(loaded.report)
@@ -139,11 +158,23 @@ class ModelsController(QObject):
         if path:
             self.add_adapter(Path(path))
 
+    def _choose_with_options(self) -> None:
+        kinds = "Adapters (*.gguf *.safetensors);;All files (*)"
+        chosen, _ = QFileDialog.getOpenFileName(self._window, "Add adapter with options", "", kinds)
+        if chosen:
+            self.ask_options(Path(chosen))
+
     def _show_base(self) -> None:
-        base = self._session.base
-        for action in (self._window.commands.add_adapter, self._window.commands.add_adapter_folder):
+        base, commands = self._session.base, self._window.commands
+        for action in (commands.add_adapter, commands.add_adapter_folder, commands.add_with_options):
             action.setEnabled(base is not None)
         self._window.set_base(base_line(base))
+
+
+def _find_loader(path: Path, plugins: Plugins) -> Generator[Progress, None, AdapterLoader]:
+    """Work that returns the loader of an adapter; it reads the file."""
+    yield Progress(0, 1, path.name)
+    return adapter_loader(path, plugins)
 
 
 def base_line(base: BaseModel | None) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from studio.contracts import BaseModel, DeltaAdapter
     from studio.gui.controllers.jobs import JobsController
     from studio.gui.heatmap_view import HeatmapView
+    from studio.jobs.job import Job
     from studio.lora.analysis import Norms
     from studio.session.session import Session
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 NORM, RELATIVE, ADAPTER = "norm", "relative", "adapter:"
 """The modes of the heatmap; an adapter's mode is the prefix and its key."""
+
+
+OPEN_A_BASE = "Open a base model with Ctrl+B, or drop one anywhere"
+ADD_AN_ADAPTER = "Add an adapter with Ctrl+T to see where in the model it acts"
 
 
 def _blend_norms(
@@ -54,10 +59,12 @@ class NormsController(QObject):
         self._norms: BlendNorms | None = None
         self._base: BaseModel | None = None
         self._base_norms: Norms | None = None
+        self._weighing: Job | None = None
         self._frame = OncePerFrame(self._follow, self)
         session.base_changed.connect(self._take_base)
         session.stack.changed.connect(self._frame.request)
         view.mode_changed.connect(self._choose)
+        self._paint()
 
     @property
     def ready(self) -> bool:
@@ -91,8 +98,10 @@ class NormsController(QObject):
         self._columns = np.array(layers, dtype=np.intp)
         self._shape = (len(targets), max(layers, default=-1) + 1)
         self._view.set_grid(targets, self._shape[1])
+        if self._weighing is not None:
+            self._weighing.cancel()
         if base is not None:
-            self._jobs.run(
+            self._weighing = self._jobs.run(
                 f"Weigh {base.name}",
                 base_norms(base, self._modules),
                 lambda norms: self._take_base_norms(base, norms),
@@ -145,7 +154,11 @@ class NormsController(QObject):
     def _paint(self) -> None:
         """Scatter one value a module over the grid; cells without a module stay blank."""
         if not self._modules:
+            self._view.set_message(
+                "This base has no weights that adapters act on" if self._base else OPEN_A_BASE
+            )
             return
+        self._view.set_message("" if self._session.stack.by_key else ADD_AN_ADAPTER)
         norms, unit = self._values()
         values = np.zeros(self._shape, dtype=np.float32)
         values[self._rows, self._columns] = norms

@@ -11,7 +11,7 @@ from studio.jobs.live import GenerationRequest, GenerationUpdate, LiveRequest, S
 from studio.session.prompt import Prompt
 
 if TYPE_CHECKING:
-    from studio.contracts import Sampling
+    from studio.contracts import BaseModel, Sampling
     from studio.gui.bridge import Bridge
     from studio.gui.main_window import MainWindow
     from studio.gui.notices import Notices
@@ -42,6 +42,7 @@ class PromptController(QObject):
         self._number = 0
         self._shown: dict[Side, int] = {}
         self._open: set[Side] = set()
+        self._refusal: StudioError | None = None
         panel, generation = window.prompt, window.generation
         panel.prompt_changed.connect(self._edit)
         panel.generate_requested.connect(self.generate)
@@ -56,6 +57,8 @@ class PromptController(QObject):
         session.base_changed.connect(self._show_base)
         bridge.newest(engine.generated, self._show, key=lambda update: (update.number, update.side))
         bridge.every(engine.failed, lambda error: self._end())
+        bridge.every(engine.opened, lambda base: self._take_refusal(base, None))
+        bridge.every(engine.refused, lambda refused: self._take_refusal(*refused))
         generation.set_sampling(session.sampling)
         self._show_prompt(session.prompt)
         self._show_base()
@@ -63,6 +66,8 @@ class PromptController(QObject):
 
     def generate(self) -> None:
         """Continue the prompt with base and blend side by side, in place of a generation under way."""
+        if self._obstacle():
+            return  # Ctrl+Return in the prompt; the button and the next token view say why
         try:
             live = LiveRequest.of(self._session)
         except StudioError as error:
@@ -102,13 +107,33 @@ class PromptController(QObject):
 
     def _show_prompt(self, prompt: Prompt) -> None:
         self._window.prompt.set_prompt(prompt.text, prompt.chat)
+        self._show_obstacle()
 
     def _show_base(self) -> None:
         tokenizer = self._session.tokenizer
         self._window.prompt.set_chat_available(tokenizer is not None and tokenizer.has_chat_template)
-        reason = "" if tokenizer else str(self._session.tokenizer_error or "Open a base model first")
-        self._window.generation.set_enabled(tokenizer is not None, reason)
-        self._window.commands.generate.setEnabled(tokenizer is not None)
+        self._refusal = None
+        self._show_obstacle()
+
+    def _take_refusal(self, base: BaseModel, refusal: StudioError | None) -> None:
+        if base is self._session.base:
+            self._refusal = refusal
+            self._show_obstacle()
+
+    def _obstacle(self) -> str:
+        """Say why generating is not possible now; empty where it is."""
+        tokenizer = self._session.tokenizer
+        if tokenizer is None:
+            return str(self._session.tokenizer_error or "Open a base model first")
+        if self._refusal is not None:
+            return str(self._refusal)
+        return "Write a prompt first" if self._session.prompt.is_empty(tokenizer) else ""
+
+    def _show_obstacle(self) -> None:
+        reason = self._obstacle()
+        self._window.generation.set_enabled(not reason, reason)
+        self._window.commands.generate.setEnabled(not reason)
+        self._window.commands.generate.setStatusTip(reason)
 
     def _set_running(self, running: bool) -> None:
         self._window.generation.set_running(running)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QFileDialog
 
+from studio.errors import SessionError
 from studio.gui import questions
+from studio.gui.targets import with_suffix
 from studio.jobs.documents import open_document, save_document
 
 if TYPE_CHECKING:
@@ -87,11 +89,18 @@ class SessionsController(QObject):
     def save_as(self, then: Callable[[], object] = lambda: None) -> None:
         """Ask where to save, and save."""
         start = "" if self._template else str(self._session.path or "")
-        path, _ = QFileDialog.getSaveFileName(
-            self._window, "Save session", start or f"session{SUFFIX}", FILTER
+        chosen, _ = QFileDialog.getSaveFileName(
+            self._window,
+            "Save session",
+            start or f"session{SUFFIX}",
+            FILTER,
+            options=QFileDialog.Option.DontConfirmOverwrite,  # asked for the whole name, with its suffix
         )
-        if path:
-            self._save(Path(path) if Path(path).suffix else Path(path + SUFFIX), then)
+        if not chosen:
+            return
+        path = with_suffix(Path(chosen), SUFFIX, ".json")
+        if not path.exists() or questions.overwrite(self._window, path):
+            self._save(path, then)
 
     def ask_to_save(self, then: Callable[[], object]) -> None:
         """Ask what to do with unsaved changes, and go on with `then` unless the user cancels."""
@@ -123,6 +132,8 @@ class SessionsController(QObject):
         self._show_title()
         for problem in opened.problems:
             self._notices.error(f"Opening {opened.path.name}", problem)
+        if opened.left_out:
+            self._notices.error(f"Opening {opened.path.name}", _left_out_error(opened))
         if not template:
             self.remember(opened.path)
         if not opened.problems:
@@ -174,3 +185,14 @@ class SessionsController(QObject):
             action.triggered.connect(lambda _, path=path: self.path_chosen.emit(path))
         if menu.isEmpty():
             menu.addAction("None yet").setEnabled(False)
+
+
+def _left_out_error(opened: OpenedDocument) -> SessionError:
+    """Say what of a session did not open, why, and that its file is safe."""
+    reasons = "; ".join(str(problem) for problem in opened.problems)
+    names = ", ".join(Path(location).name for location in opened.left_out)
+    return SessionError(
+        f"{len(opened.left_out)} of what it names were left out ({names}). {reasons}",
+        path=opened.path,
+        remedy="Saving asks for a new file, so that this one keeps what it names",
+    )

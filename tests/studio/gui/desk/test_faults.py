@@ -164,8 +164,11 @@ def test_a_gpu_out_of_memory_offers_the_cpu(
 
 
 def test_a_prompt_longer_than_the_context(desk: Desk, qtbot: QtBot) -> None:
-    text = failure(desk, qtbot, lambda: desk.window.prompt.prompt_changed.emit("z" * 200, False))
-    assert "128" in text
+    desk.window.prompt.prompt_changed.emit("z" * 200, False)
+    says = desk.window.next_token.message_label
+    qtbot.waitUntil(lambda: "the prompt has 200 tokens, and the base takes 128" in says.text())
+    assert says.text().endswith("Shorten the prompt to 128 tokens.")
+    assert not desk.window.toast.isVisible() or "tokens" not in desk.window.toast.label.text()
     desk.window.prompt.prompt_changed.emit("z", False)
     qtbot.waitUntil(lambda: desk.window.prompt.count_label.text().startswith("1 /"))
     lives_on(desk, qtbot)

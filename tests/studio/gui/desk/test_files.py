@@ -28,7 +28,7 @@ def test_a_session_comes_back(
     desk: Desk, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = tmp_path / "mine.lorastudio.json"
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(path), ""))
     desk.window.stack.rows["adapter"].number.setValue(0.75)
     desk.window.commands.save_as.trigger()
     qtbot.waitUntil(lambda: not desk.session.modified)
