@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from studio import api
 from studio.contracts import AdapterLoader
 from studio.errors import FormatError
 from studio.registry import load_plugins
@@ -56,3 +57,10 @@ def test_it_refuses_half_a_pair(loader: AdapterLoader, tmp_path: Path) -> None:
     np.savez(file, **arrays)
     with pytest.raises(FormatError, match=r"half\.npz: blk\.0\.attn_q\.weight: B is missing"):
         loader.load(file, None, loader.Options())
+
+
+def test_the_guide_lists_every_name_of_the_api() -> None:
+    _, _, section = GUIDE.read_text(encoding="utf-8").partition("## What `studio.api` offers")
+    cells = re.findall(r"^\| (`.*?) \|", section, flags=re.MULTILINE)
+    listed = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(listed) == sorted(api.__all__)
