@@ -59,10 +59,10 @@ class ExportDialog(QDialog):
         self._pages = QStackedWidget()
         for form in self._forms:
             self._pages.addWidget(form)
-        self._choice = QComboBox()
-        self._choice.setAccessibleName("Exporter")
-        self._choice.addItems([exporter.name for exporter in exporters])
-        self._choice.currentIndexChanged.connect(self._show_exporter)
+        self.choice = QComboBox()
+        self.choice.setAccessibleName("Exporter")
+        self.choice.addItems([exporter.name for exporter in exporters])
+        self.choice.currentIndexChanged.connect(self._show_exporter)
         self._suffix = target.suffix
         self.path_edit = QLineEdit(str(target))
         self.path_edit.setAccessibleName("Target file")
@@ -79,7 +79,7 @@ class ExportDialog(QDialog):
             fact = QLabel(text)
             fact.setWordWrap(True)
             head.addRow(name, fact)
-        head.addRow("Export as", self._choice)
+        head.addRow("Export as", self.choice)
         head.addRow("To", target_row)
         self._buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self.export_button = self._buttons.addButton("Export", QDialogButtonBox.ButtonRole.AcceptRole)
@@ -96,12 +96,12 @@ class ExportDialog(QDialog):
     @property
     def exporter(self) -> Exporter:
         """The exporter that was chosen."""
-        return self._exporters[self._choice.currentIndex()]
+        return self._exporters[self.choice.currentIndex()]
 
     @property
     def options(self) -> Any:
         """Its options, as its dataclass."""
-        return self._forms[self._choice.currentIndex()].values()
+        return self._forms[self.choice.currentIndex()].values()
 
     @property
     def target(self) -> Path:

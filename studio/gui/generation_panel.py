@@ -308,7 +308,8 @@ class SamplingControls(QWidget):
             for label, field in self._fields
         ]
         rows = [widths[start : start + columns] for start in range(0, len(widths), columns)]
-        return sum(max(column) for column in zip(*rows, strict=True)) + _GAP * (columns - 1)
+        widest: list[int] = [max(column) for column in zip(*rows, strict=True)]
+        return sum(widest) + _GAP * (columns - 1)
 
     def _arrange(self, columns: int) -> None:
         if columns == self._columns:

@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QListView,
+    QSizePolicy,
     QStackedWidget,
     QStyle,
     QStyledItemDelegate,
@@ -261,8 +262,12 @@ class _Legend(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._scale = 1.0
-        self.setFixedHeight(26)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setAccessibleName("Legend")
+
+    def sizeHint(self) -> QSize:
+        """Grow with the font."""
+        return QSize(0, max(26, self.fontMetrics().height() + 6))
 
     def set_scale(self, full: float) -> None:
         """Say what a full bar means."""
@@ -284,10 +289,9 @@ class _Legend(QWidget):
             painter.setPen(QColor(theme.faint))
             painter.drawText(QPointF(x + 13, middle + painter.fontMetrics().capHeight() / 2), word)
             x += 13 + painter.fontMetrics().horizontalAdvance(word) + 14
-        painter.drawText(
-            self.rect().adjusted(0, 0, -_MARGIN, 0),
-            Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignRight,
-            f"full bar = {self._scale:.0%}",
-        )
+        scale, room = f"full bar = {self._scale:.0%}", self.rect().adjusted(int(x), 0, -_MARGIN, 0)
+        if painter.fontMetrics().horizontalAdvance(scale) <= room.width():
+            right = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignRight
+            painter.drawText(room, right, scale)
         painter.setPen(QPen(QColor(theme.line), 1))
         painter.drawLine(QPointF(0, self.height() - 0.5), QPointF(self.width(), self.height() - 0.5))

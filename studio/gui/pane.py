@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QFrame, QScrollArea
 if TYPE_CHECKING:
     from PySide6.QtWidgets import QWidget
 
-SMALLEST = QSize(200, 60)
+SMALLEST = QSize(240, 60)
 """The room that a view keeps however small the window is, in pixels."""
 
 
