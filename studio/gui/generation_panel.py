@@ -241,8 +241,8 @@ class SamplingControls(QWidget):
             ("Min-p", self.min_p),
             ("Seed", self.seed),
         ]
-        self._fields = [(DeskLabel(title, small=True, quiet=True), field) for title, field in fields]
-        for label, field in self._fields:
+        self.fields = [(DeskLabel(title, small=True, quiet=True), field) for title, field in fields]
+        for label, field in self.fields:
             label.setBuddy(field)
         self._size_seed()
         self._grid.setColumnStretch(len(fields), 1)
@@ -289,23 +289,23 @@ class SamplingControls(QWidget):
 
     def sizeHint(self) -> QSize:
         """Ask for the room of one row."""
-        return QSize(self._width(len(self._fields)), super().sizeHint().height())
+        return QSize(self._width(len(self.fields)), super().sizeHint().height())
 
     def minimumSizeHint(self) -> QSize:
         """Take no less than two rows need."""
-        return QSize(self._width(len(self._fields) // 2), super().sizeHint().height())
+        return QSize(self._width(len(self.fields) // 2), super().sizeHint().height())
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Break the row in two, or join it again."""
         super().resizeEvent(event)
-        whole = len(self._fields)
+        whole = len(self.fields)
         self._arrange(whole if self.width() >= self._width(whole) else whole // 2)
 
     def _width(self, columns: int) -> int:
         """Return how wide the fields are in so many columns."""
         widths: list[int] = [
             max(label.sizeHint().width(), min(field.sizeHint().width(), field.maximumWidth()))
-            for label, field in self._fields
+            for label, field in self.fields
         ]
         rows = [widths[start : start + columns] for start in range(0, len(widths), columns)]
         widest: list[int] = [max(column) for column in zip(*rows, strict=True)]
@@ -315,7 +315,7 @@ class SamplingControls(QWidget):
         if columns == self._columns:
             return
         self._columns = columns
-        for index, (label, field) in enumerate(self._fields):
+        for index, (label, field) in enumerate(self.fields):
             row, column = divmod(index, columns)
             self._grid.addWidget(label, 2 * row, column)
             self._grid.addWidget(field, 2 * row + 1, column)

@@ -91,5 +91,9 @@ def blend_facts(session: Session) -> list[tuple[str, str]]:
         low, high = min(ranks.values()), max(ranks.values())
         rank = str(low) if low == high else f"{low} to {high}"
         facts.append(("Rank", f"{rank} in each of {len(ranks)} modules, the channels' ranks added"))
-        facts.append(("Size", f"about {2 * numbers / 1e6:.1f} MB in F16, {4 * numbers / 1e6:.1f} MB in F32"))
+        facts.append(("Size", f"about {_size(2 * numbers)} in F16, {_size(4 * numbers)} in F32"))
     return facts
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"

@@ -106,3 +106,24 @@ def test_buttons_follow_the_run(panel: GenerationPanel, qtbot: QtBot) -> None:
     panel.set_enabled(False, "Open a base first")
     assert not panel.generate_button.isEnabled()
     assert panel.generate_button.toolTip() == "Open a base first"
+
+
+def test_a_value_that_cannot_be_shown_leaves_the_controls_alive(panel: GenerationPanel, qtbot: QtBot) -> None:
+    with pytest.raises(OverflowError):
+        panel.set_sampling(Sampling(max_tokens=10**12))
+    with qtbot.waitSignal(panel.sampling_changed):
+        panel.controls.max_tokens.setValue(7)
+
+
+def test_the_controls_break_into_two_rows_where_one_does_not_fit(
+    panel: GenerationPanel, qtbot: QtBot
+) -> None:
+    def rows() -> int:
+        return len({field.y() for _, field in panel.controls.fields})
+
+    panel.resize(900, 300)
+    panel.show()
+    qtbot.waitUntil(lambda: rows() == 1)
+    panel.resize(panel.minimumSizeHint().width(), 300)
+    qtbot.waitUntil(lambda: rows() == 2)
+    assert panel.width() < 440

@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import pytest
 
 from studio.contracts import ChannelState, Sampling
+from studio.errors import StudioError
 from studio.formats.gguf_file import GgufFile
 from studio.session.document import SessionDocument
 from studio.session.opened import LoadedAdapter, OpenedBase, OpenedDocument
@@ -117,6 +118,37 @@ def test_restoring_a_document_replaces_everything(
     assert (session.stack.state.master, session.prompt.text, session.sampling.seed) == (0.5, "Ahoy", 7)
     assert session.path == tmp_path / "session.json"
     assert not session.modified and not session.history.can_undo
+
+
+def test_what_was_left_out_cannot_be_lost_by_saving(
+    session: Session, loaded: MakeAdapter, smollm2_path: Path, tmp_path: Path
+) -> None:
+    session.mark_saved(tmp_path / "before.json")
+    session.restore(
+        OpenedDocument(
+            tmp_path / "session.json",
+            SessionDocument(),
+            opened(smollm2_path, loaded("pirate")),
+            channels=(ChannelState(""),),
+            left_out=("legal",),
+        )
+    )
+    assert session.modified and session.path is None
+
+
+def test_a_sampling_out_of_bounds_changes_nothing(
+    session: Session, loaded: MakeAdapter, tmp_path: Path
+) -> None:
+    session.add_adapter(loaded("pirate"))
+    before, signals = session.document(), Mock()
+    session.stack.changed.connect(signals)
+    far = SessionDocument(master=0.5, prompt=Prompt("Ahoy"), sampling=Sampling(max_tokens=10**12))
+    with pytest.raises(StudioError, match="max_tokens"):
+        session.restore(OpenedDocument(tmp_path / "session.json", far, base=None))
+    with pytest.raises(StudioError, match="max_tokens"):
+        session.sampling = far.sampling
+    assert session.document() == before
+    signals.assert_not_called()
 
 
 @pytest.mark.parametrize("object_is_known", [True, False])

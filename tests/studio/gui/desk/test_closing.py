@@ -71,6 +71,28 @@ def test_a_job_is_cancelled_from_the_panel(empty_desk: Desk, qtbot: QtBot) -> No
     assert ended == ["cleaned up"]
 
 
+def test_short_work_that_nobody_asked_for_is_not_listed(
+    empty_desk: Desk, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(seconds: float) -> Generator[Progress, None, None]:
+        yield Progress(0, 1)
+        time.sleep(seconds)
+
+    def failing() -> Generator[Progress, None, None]:
+        yield Progress(0, 1)
+        raise ValueError
+
+    monkeypatch.setattr("studio.gui.controllers.jobs.LISTED_MS", 50)
+    jobs = empty_desk.jobs
+    jobs.run("Short", work(0), lambda result: None, aside=True)
+    jobs.run("Long", work(0.3), lambda result: None, aside=True)
+    jobs.run("Failing", failing(), lambda result: None, aside=True)
+    jobs.run("Wanted", work(0), lambda result: None)
+    qtbot.waitUntil(lambda: not jobs.busy)
+    titles = {row.job.title for row in empty_desk.window.jobs.rows.values()}
+    assert titles == {"Long", "Failing", "Wanted"}
+
+
 def test_a_job_that_dies_is_reported(empty_desk: Desk, qtbot: QtBot) -> None:
     def dying() -> Generator[Progress, None, None]:
         yield Progress(0, 0)

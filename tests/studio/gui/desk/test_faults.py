@@ -87,6 +87,10 @@ def test_an_unknown_architecture_refuses_the_forward_pass_alone(
     assert "oddity" in text
     qtbot.waitUntil(lambda: "oddity" in desk.window.next_token.message_label.text())
     assert desk.window.base_text.startswith("odd · oddity")
+    qtbot.waitUntil(lambda: not desk.window.commands.generate.isEnabled())
+    assert "oddity" in desk.window.generation.generate_button.toolTip()
+    desk.models.open_base(write_base("even.gguf"))
+    qtbot.waitUntil(lambda: desk.window.commands.generate.isEnabled())
 
 
 def test_the_report_of_a_failure_opens_from_the_toast(desk: Desk, qtbot: QtBot, tmp_path: Path) -> None:

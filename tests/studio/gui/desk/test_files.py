@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QFileDialog
 
 from studio.contracts import BASE_ALONE
 from studio.gui import questions
+from studio.gui.controllers.exports import blend_facts
 from studio.gui.export_dialog import ExportDialog
 from studio.gui.recognise import kind_of
 from studio.gui.settings import Settings
@@ -64,6 +65,64 @@ def test_an_adapter_that_moved_is_pointed_at(
         desk.sessions.open(tmp_path / "mine.lorastudio.json")
     assert asked == [str(tmp_path / "adapter.gguf")]
     assert list(desk.session.locations.values()) == [str(moved)]
+
+
+def test_what_a_session_leaves_out_stays_in_its_file(
+    desk: Desk, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, copy = tmp_path / "mine.lorastudio.json", tmp_path / "copy"
+    desk.session.mark_saved(path)
+    with qtbot.waitSignal(desk.notices.shown):
+        desk.sessions.save()
+    whole = path.read_bytes()
+    (tmp_path / "base.gguf").rename(tmp_path / "elsewhere.gguf")
+    monkeypatch.setattr(questions, "relink", lambda parent, missing: False)
+    with qtbot.waitSignal(desk.sessions.opened):
+        desk.sessions.open(path)
+    assert "2 of what it names were left out (base.gguf, adapter.gguf)" in desk.window.toast.label.text()
+    assert desk.window.isWindowModified()
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(copy), ""))
+    desk.window.commands.save.trigger()
+    qtbot.waitUntil(lambda: not desk.session.modified)
+    assert path.read_bytes() == whole
+    assert desk.session.path == tmp_path / "copy.lorastudio.json"
+
+
+def test_a_session_is_not_saved_over_another_unasked(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = tmp_path / "my.session.lorastudio.json"
+    other.write_text("precious")
+    asked: list[Path] = []
+    monkeypatch.setattr(questions, "overwrite", lambda parent, path: asked.append(path))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, **__: (str(tmp_path / "my.session"), ""))
+    desk.window.commands.save_as.trigger()
+    assert asked == [other]
+    assert other.read_text() == "precious" and not desk.jobs.busy
+
+
+def test_a_session_that_says_too_much_changes_nothing(desk: Desk, qtbot: QtBot, tmp_path: Path) -> None:
+    desk.session.mark_saved(tmp_path / "mine.lorastudio.json")
+    path = tmp_path / "far.json"
+    path.write_text('{"version": 1, "sampling": {"max_tokens": 1000000000000}}')
+    with qtbot.waitSignal(desk.notices.failed) as failed:
+        desk.sessions.open(path)
+    assert failed.args is not None and "max_tokens" in failed.args[0]
+    assert list(desk.session.stack.by_key) == ["adapter"]
+    desk.window.generation.controls.max_tokens.setValue(9)
+    assert desk.session.sampling.max_tokens == 9
+
+
+def test_the_export_dialog_tells_what_the_blend_is(desk: Desk) -> None:
+    desk.window.stack.rows["adapter"].number.setValue(0.5)
+    assert blend_facts(desk.session) == [
+        ("Blend", "adapter × 0.50"),
+        ("Rank", "4 in each of 4 modules, the channels' ranks added"),
+        ("Size", "about 2 kB in F16, 4 kB in F32"),
+    ]
+    desk.window.commands.mute_all.trigger()
+    assert blend_facts(desk.session) == [("Blend", "silent: no channel is heard")]
 
 
 def test_an_export_sounds_like_the_blend(desk: Desk, qtbot: QtBot, tmp_path: Path) -> None:

@@ -150,3 +150,10 @@ def test_faders_stay_live_while_generating_and_stop_stops(desk: Desk, qtbot: QtB
 def test_an_empty_prompt_asks_for_one(desk: Desk, qtbot: QtBot) -> None:
     desk.window.prompt.prompt_changed.emit("", False)
     qtbot.waitUntil(lambda: "Write a prompt" in desk.window.next_token.message_label.text())
+    assert desk.window.next_token.summary_label.text() == ""
+    assert not desk.window.commands.generate.isEnabled()
+    assert "Write a prompt" in desk.window.generation.generate_button.toolTip()
+    desk.window.prompt.generate_requested.emit()  # Ctrl+Return
+    assert not desk.window.toast.isVisible() or "cannot" not in desk.window.toast.label.text()
+    desk.window.prompt.prompt_changed.emit("hello", False)
+    assert desk.window.commands.generate.isEnabled()

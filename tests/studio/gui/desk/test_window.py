@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QAbstractButton, QAbstractSlider, QApplication, QC
 from studio.contracts import PanelSpec
 from studio.gui.desk import run_desk
 from studio.gui.main_window import MainWindow
+from studio.gui.pane import SMALLEST
 from studio.gui.theme import DARK
 from studio.registry import Registry
 
@@ -43,6 +44,31 @@ def test_the_layout_comes_back(make_desk: Callable[[Registry], Desk], plugins: R
     second = make_desk(plugins)
     assert second.window.docks["heatmap"].isHidden()
     assert not second.window.docks["stack"].isHidden()
+
+
+def test_no_view_is_squeezed_away_by_a_small_window(empty_desk: Desk, qtbot: QtBot) -> None:
+    window = empty_desk.window
+    for width, height in ((1440, 900), (1000, 650), (640, 400), (1440, 900)):
+        window.resize(width, height)
+        qtbot.wait(1)
+        for dock in (dock for dock in window.docks.values() if dock.widget().isVisible()):
+            assert dock.width() >= SMALLEST.width() and dock.widget().height() >= SMALLEST.height()
+    assert window.docks["next token"].width() > 300
+
+
+def test_a_toast_covers_no_list_and_no_tab(empty_desk: Desk) -> None:
+    window = empty_desk.window
+    for width in (1440, 1000, 760):
+        window.resize(width, 700)
+        empty_desk.notices.warn("Something happened that takes a few more words to tell")
+        assert window.rect().contains(window.toast.geometry())
+        assert window.toast.geometry().bottom() < window.docks["stack"].geometry().top() + 60
+
+
+def test_an_empty_desk_says_what_comes_first(empty_desk: Desk) -> None:
+    heatmap, stack = empty_desk.window.heatmap, empty_desk.window.stack
+    assert "Open a base" in heatmap.message_label.text() and not heatmap.plot.isVisible()
+    assert stack.add_button.text() == "Open a base first"
 
 
 def test_no_two_commands_share_a_shortcut(empty_desk: Desk) -> None:
