@@ -38,7 +38,7 @@ def finish(work: Generator[Progress, None, Result]) -> Result:
         try:
             while True:
                 progress = next(work)
-                share = f"{100 * progress.done // progress.total:3d} % " if progress.total else ""
+                share = f"{100 * progress.done // progress.total:3d} % " if progress.total > 1 else ""
                 show(share + progress.message)
         except StopIteration as end:
             result: Result = end.value

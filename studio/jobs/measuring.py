@@ -89,7 +89,7 @@ def measure(
     logits: FloatArray = np.empty(0, dtype=np.float32)
     milliseconds = 0.0
     for number, window in enumerate(plan):
-        yield Progress(number, len(plan), "Evaluating")
+        yield Progress(number, len(plan), f"Evaluating window {number + 1} of {len(plan)}")
         part = tokens[window.start : window.stop]
         evaluation = engine.evaluate(part, state, positions="all" if every else "scores")
         milliseconds += evaluation.milliseconds
@@ -99,7 +99,9 @@ def measure(
             scores[before : window.stop - 1] = evaluation.scores[skipped:]
             logits = evaluation.logits
             continue
-        if number == 0:
+        if len(plan) == 1:
+            logits = evaluation.logits  # as they are: a copy would double the largest array there is
+        elif number == 0:
             logits = np.empty((len(tokens), evaluation.logits.shape[-1]), dtype=np.float32)
         logits[before : window.stop] = evaluation.logits[skipped:]
         for position in range(before, window.stop - 1):  # one at a time: float64 [T, vocab] would be large

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from studio.cli.output import finish
+from studio.formats.gguf_writer import write_gguf
 from studio.jobs.opening import load_adapter, open_base
 from studio.registry import load_plugins
 
@@ -71,3 +72,25 @@ def test_the_base_is_never_overwritten(
     outcome = cli("stack", smollm2_path, "--adapter", adapters_dir / "smollm2-python", "-o", link)
     assert outcome.code == 1
     assert smollm2_path.stat().st_size == 98_362_432
+
+
+def test_an_architecture_that_nobody_knows_is_inspected_and_stacked_but_not_run(
+    cli: Callable[..., Any], tmp_path: Path, adapters_dir: Path
+) -> None:
+    module = "blk.0.mixer.weight"
+    base, adapter, stacked = (tmp_path / name for name in ("nova.gguf", "adapter.gguf", "stacked.gguf"))
+    write_gguf(base, {"general.architecture": "nova"}, {module: np.ones((6, 4), np.float32)})
+    keys = {"general.type": "adapter", "adapter.type": "lora", "adapter.lora.alpha": 2.0}
+    factors = {
+        f"{module}.lora_a": np.ones((2, 4), np.float32),
+        f"{module}.lora_b": np.ones((6, 2), np.float32),
+    }
+    write_gguf(adapter, {"general.architecture": "nova", **keys}, factors)
+    cli("stack", base, "--adapter", f"{adapter}:0.5", "-o", stacked, "--json").json  # noqa: B018 - asserts that it went well
+    _, report = cli("inspect", base, stacked, "--base", base, "--json").json["files"]
+    assert report["matched"] == 1
+    assert report["norms"][module] == pytest.approx(np.sqrt(24))
+    refused = cli("eval", base, "--adapter", adapter, "--tokens", "1")
+    assert (refused.code, "'nova'" in refused.err) == (1, True)
+    refused = cli("stack", base, "--adapter", adapters_dir / "smollm2-fortune", "-o", stacked)
+    assert (refused.code, "module names of architecture 'nova'" in refused.err) == (1, True)
