@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("QT_API", "pyside6")
 
 ROOT = Path(__file__).parent.parent
+
+
+Vectors = Callable[[str], tuple[Path, list[tuple[str, list[int]]]]]
 
 
 @dataclass(frozen=True)
@@ -64,3 +68,24 @@ def reference(data_dir: Path) -> list[ReferenceCase]:
             )
             for case in cases
         ]
+
+
+@pytest.fixture(scope="session")
+def vocabulary_vectors() -> Vectors:
+    """A vocabulary of llama.cpp's folder ``models`` by name, with its texts and their tokens.
+
+    LORA_STUDIO_VOCABULARIES names the folder; without it the tests that need one are skipped.
+    """
+    folder = os.environ.get("LORA_STUDIO_VOCABULARIES")
+    if not folder:
+        pytest.skip("LORA_STUDIO_VOCABULARIES names no folder of vocabularies")
+
+    def vectors(name: str) -> tuple[Path, list[tuple[str, list[int]]]]:
+        path = Path(folder) / f"ggml-vocab-{name}.gguf"
+        texts = path.with_name(path.name + ".inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")
+        lines = path.with_name(path.name + ".out").read_text().splitlines()
+        assert len(lines) > 40
+        tokens = [[int(token) for token in line.split()] for line in lines]
+        return path, list(zip(texts, tokens, strict=False))  # the text after the last line is empty
+
+    return vectors

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from studio.engine.tokenizer.byte_level import ByteLevelBpe
+from studio.engine.tokenizer.character_level import CharacterLevelBpe
 from studio.engine.tokenizer.chat import ChatTemplate
 from studio.engine.tokenizer.fields import Fields
 from studio.engine.tokenizer.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
 from studio.engine.tokenizer.score_merging import ScoreMerging
+from studio.engine.tokenizer.special_tokens import find_swallowing_tokens
 from studio.engine.tokenizer.tokenizer import Tokenizer
-from studio.engine.tokenizer.vocabulary import Vocabulary, read_vocabulary
+from studio.engine.tokenizer.vocabulary import TokenType, Vocabulary, read_vocabulary
 from studio.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ ADD_BOS = "tokenizer.ggml.add_bos_token"
 ADD_EOS = "tokenizer.ggml.add_eos_token"
 SPACE_PREFIX = "tokenizer.ggml.add_space_prefix"
 CHAT_TEMPLATE = "tokenizer.chat_template"
+
+GEMMA_4 = "gemma4"  # a tokenizer of its own in some files, a pre-tokenizer of gpt2 in others
 
 
 def tokenizer_from_metadata(metadata: Mapping[str, MetadataValue], path: Path | None = None) -> Tokenizer:
@@ -46,13 +50,15 @@ def tokenizer_from_metadata(metadata: Mapping[str, MetadataValue], path: Path | 
     """
     fields = Fields(metadata, path)
     model = fields.text(MODEL)
+    if model == GEMMA_4 or (model == "gpt2" and fields.text(PRE) == GEMMA_4):
+        return _character_level(fields)
     if model == "gpt2":
         return _byte_level(fields)
     if model == "llama":
         return _sentence_piece(fields)
     message = "the file has no tokenizer" if model is None else f"unknown tokenizer {model!r}"
     raise UnsupportedError(
-        message, path=path, where=MODEL, remedy=f"Known ones are gpt2 and llama; {_WITHOUT}"
+        message, path=path, where=MODEL, remedy=f"Known ones are gpt2, gemma4 and llama; {_WITHOUT}"
     )
 
 
@@ -71,14 +77,27 @@ def _byte_level(fields: Fields) -> Tokenizer:
     )
 
 
+def _character_level(fields: Fields) -> Tokenizer:
+    vocabulary = read_vocabulary(fields)
+    return Tokenizer(
+        vocabulary,
+        CharacterLevelBpe(fields, vocabulary),
+        add_bos=True,  # whatever the file says: the first Gemma 4 files say no, and the model needs it
+        add_eos=_adds(fields, ADD_EOS, vocabulary.eos, default=False),
+        chat_template=_chat_template(fields, vocabulary),
+    )
+
+
 def _sentence_piece(fields: Fields) -> Tokenizer:
     vocabulary = read_vocabulary(fields, bos=1, eos=2, unknown=0)
+    special = vocabulary.of_type(TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNKNOWN)
     return Tokenizer(
         vocabulary,
         ScoreMerging(fields, vocabulary),
         add_bos=_adds(fields, ADD_BOS, vocabulary.bos, default=True),
         add_eos=_adds(fields, ADD_EOS, vocabulary.eos, default=False),
         space_prefix=fields.flag(SPACE_PREFIX, default=True),
+        swallowing=find_swallowing_tokens(fields, vocabulary.ids, special),
         chat_template=_chat_template(fields, vocabulary),
     )
 

@@ -9,16 +9,15 @@ import re
 from typing import TYPE_CHECKING
 
 import tokenizers
-from tokenizers import Regex, models, pre_tokenizers
+from tokenizers import Regex, pre_tokenizers
 
+from studio.engine.tokenizer.merges import read_merges
 from studio.errors import EngineError
 
 if TYPE_CHECKING:
     from studio.engine.tokenizer.fields import Fields
     from studio.engine.tokenizer.pre_tokenizers import PreTokenizer
     from studio.engine.tokenizer.vocabulary import Vocabulary
-
-MERGES = "tokenizer.ggml.merges"
 
 LONGEST_RUN = 2**20  # the regex engine gives up, by a panic, after ten million steps back
 _TOO_LONG_RUN = re.compile(rf"(?<!\s)\s{{{LONGEST_RUN}}}")
@@ -48,11 +47,7 @@ class ByteLevelBpe:
     """
 
     def __init__(self, fields: Fields, vocabulary: Vocabulary, pre_tokenizer: PreTokenizer) -> None:
-        merges = _read_merges(fields)
-        try:
-            model = models.BPE(vocabulary.ids, merges, ignore_merges=pre_tokenizer.ignore_merges)
-        except Exception as error:  # the library raises bare `Exception` for a merge of a missing token
-            raise fields.error(MERGES, f"do not fit the vocabulary: {error}") from error
+        model = read_merges(fields, vocabulary, ignore_merges=pre_tokenizer.ignore_merges)
         self._tokenizer = tokenizers.Tokenizer(model)
         self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [word_splitter(pre_tokenizer), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
@@ -77,13 +72,3 @@ def word_splitter(pre_tokenizer: PreTokenizer) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Sequence(
         [pre_tokenizers.Split(Regex(regex), "isolated") for regex in pre_tokenizer.regexes]
     )
-
-
-def _read_merges(fields: Fields) -> list[tuple[str, str]]:
-    merges = []
-    for rank, merge in enumerate(fields.texts(MERGES)):
-        left, _, right = merge.partition(" ")
-        if not left or not right or " " in right:
-            raise fields.error(MERGES, f"merge {rank} is {merge[:40]!r}, not two tokens")
-        merges.append((left, right))
-    return merges

@@ -5,6 +5,7 @@ Source: the names are those that llama.cpp looks for (``llama-vocab.cpp``).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ END_NAMES = (
     "<end_of_turn>",
     "<end_of_utterance>",
     "<turn|>",
+    "<|tool_response>",
     "</s>",
     "<eos>",
     "<EOT>",
@@ -89,22 +91,74 @@ INFILL_END_KEYS = (
 )
 
 
-def find_end_tokens(fields: Fields, ids: Mapping[str, int], vocabulary_size: int) -> frozenset[int]:
-    """Find every token that ends a generation, beside EOS itself."""
+# Marks of gpt-oss that are text to show, even if the file calls them control tokens.
+SHOWN_NAMES = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")
+
+# "<|end|>" only ends a part of the answer in a vocabulary that has a token of each of these rows.
+END_OF_PART = "<|end|>"
+ENDS_OF_ANSWERS = (("<|return|>", "<|flush|>"), ("<|call|>", "<|calls|>"))
+
+# "</s>" is ordinary text, a mark of HTML, in a vocabulary with this token.
+HTML_MARK = "</s>"
+WITH_HTML_MARKS = "<|tool_response>"
+
+# Phi-3's tokens swallow the white space after them, all but these.
+PHI_3 = ("phi-3", "phi3")
+NOT_SWALLOWING = ("<unk>", "<s>", "<|endoftext|>")
+
+
+@dataclass(frozen=True)
+class NamedTokens:
+    """What the names of tokens say about them, whatever types a careless converter gave them.
+
+    Attributes
+    ----------
+    ends
+        The tokens that end a generation.
+    control, user_defined, normal
+        The tokens whose type this is.
+    """
+
+    ends: frozenset[int]
+    control: frozenset[int]
+    user_defined: frozenset[int]
+    normal: frozenset[int]
+
+
+def find_named_tokens(
+    fields: Fields, ids: Mapping[str, int], vocabulary_size: int, eos: int | None
+) -> NamedTokens:
+    """Find the tokens that end a generation, and those whose type is known by their names."""
     ends = _present(END_NAMES, ids)
+    if eos is not None:
+        ends.add(eos)
     for key in (*END_KEYS, *INFILL_END_KEYS):
         token = fields.token_id(key, vocabulary_size)
         ends |= _present(INFILL_NAMES.get(key, ()), ids) if token is None else {token}
-    return frozenset(ends)
-
-
-def find_control_by_name(fields: Fields, ids: Mapping[str, int]) -> frozenset[int]:
-    """Find the tokens that are control tokens by their name, whatever type a careless converter gave them."""
-    named = _present(END_NAMES, ids)
+    control = _present(END_NAMES, ids)
     for key, names in INFILL_NAMES.items():
         if key not in fields:
-            named |= _present(names, ids)
-    return frozenset(named)
+            control |= _present(names, ids)
+    user_defined = _present(SHOWN_NAMES, ids)
+    ends_no_answer = set()
+    if all(_present(row, ids) for row in ENDS_OF_ANSWERS):
+        ends_no_answer = _present([END_OF_PART], ids)
+        user_defined |= ends_no_answer
+    normal = _present([HTML_MARK], ids) if WITH_HTML_MARKS in ids else set()
+    return NamedTokens(
+        ends=frozenset(ends - ends_no_answer - normal),
+        control=frozenset(control - user_defined - normal),
+        user_defined=frozenset(user_defined),
+        normal=frozenset(normal),
+    )
+
+
+def find_swallowing_tokens(fields: Fields, ids: Mapping[str, int], special: Iterable[int]) -> frozenset[int]:
+    """Find the special tokens that swallow the white space after them: only the model's name tells."""
+    name = (fields.text("general.name") or "").lower()
+    if not any(phi_3 in name for phi_3 in PHI_3):
+        return frozenset()
+    return frozenset({*special, *_present([HTML_MARK], ids)} - _present(NOT_SWALLOWING, ids))
 
 
 def _present(names: Iterable[str], ids: Mapping[str, int]) -> set[int]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from studio.engine.tokenizer.chat import ChatTemplate
 
 
+WHITE_SPACE = " \t\n\v\f\r"
+
+
 class Segmenter(Protocol):
     """Cuts plain text into tokens: the part in which tokenizers differ."""
 
@@ -38,6 +41,8 @@ class Tokenizer:
         Whether BOS comes first and EOS last.
     space_prefix
         Whether each stretch of plain text gets a space before it.
+    swallowing
+        The tokens that swallow the white space after them.
     chat_template
         How messages become a prompt, None where the model does not say.
     """
@@ -50,6 +55,7 @@ class Tokenizer:
         add_bos: bool = False,
         add_eos: bool = False,
         space_prefix: bool = False,
+        swallowing: frozenset[int] = frozenset(),
         chat_template: ChatTemplate | None = None,
     ) -> None:
         self._vocabulary = vocabulary
@@ -57,6 +63,7 @@ class Tokenizer:
         self._before = [vocabulary.bos] if add_bos and vocabulary.bos is not None else []
         self._after = [vocabulary.eos] if add_eos and vocabulary.eos is not None else []
         self._space_prefix = space_prefix
+        self._swallowing = swallowing
         self._chat_template = chat_template
         self._user_defined = frozenset(vocabulary.of_type(TokenType.USER_DEFINED))
 
@@ -184,7 +191,10 @@ class Tokenizer:
         for token in self._matched_in_text:
             its_text = self._vocabulary.texts[token]
             if its_text in text and (parse_special or token in self._user_defined):
-                fragments = [part for fragment in fragments for part in _cut(fragment, its_text, token)]
+                swallows = token in self._swallowing
+                fragments = [
+                    part for fragment in fragments for part in _cut(fragment, its_text, token, swallows)
+                ]
         return fragments
 
     def _bytes_of(self, token: int) -> bytes:
@@ -202,14 +212,16 @@ class Tokenizer:
         return token in self.special_ids or token in self._user_defined
 
 
-def _cut(fragment: str | int, text: str, token: int) -> list[str | int]:
-    """Put `token` wherever its text stands in a fragment of text."""
+def _cut(fragment: str | int, text: str, token: int, swallows: bool) -> list[str | int]:
+    """Put `token` wherever its text stands in a fragment, and drop the white space that it swallows."""
     if isinstance(fragment, int):
         return [fragment]
-    parts: list[str | int] = []
-    for stretch in fragment.split(text):
-        parts += [stretch, token] if stretch else [token]
-    return parts[:-1]
+    first, *others = fragment.split(text)
+    parts: list[str | int] = [first] if first else []
+    for stretch in others:
+        rest = stretch.lstrip(WHITE_SPACE) if swallows else stretch
+        parts += [token, rest] if rest else [token]
+    return parts
 
 
 def _well_formed(text: str) -> str:

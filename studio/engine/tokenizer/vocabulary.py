@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studio.engine.tokenizer.special_tokens import find_control_by_name, find_end_tokens
+from studio.engine.tokenizer.special_tokens import find_named_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,13 +96,15 @@ def read_vocabulary(
         raise fields.error(TOKENS, "is empty")
     ids = _unique_ids(fields, texts)
     types = _read_types(fields, texts)
-    for token in find_control_by_name(fields, ids):
-        types[token] = TokenType.CONTROL
     bos = fields.token_id("tokenizer.ggml.bos_token_id", len(texts), bos)
     eos = fields.token_id("tokenizer.ggml.eos_token_id", len(texts), eos)
     unknown = fields.token_id("tokenizer.ggml.unknown_token_id", len(texts), unknown)
-    ends = find_end_tokens(fields, ids, len(texts)) | ({eos} if eos is not None else set())
-    return Vocabulary(texts, ids, dict(sorted(types.items())), bos, eos, unknown, ends)
+    named = find_named_tokens(fields, ids, len(texts), eos)
+    types |= dict.fromkeys(named.control, TokenType.CONTROL)
+    types |= dict.fromkeys(named.user_defined, TokenType.USER_DEFINED)
+    for token in named.normal:
+        types.pop(token, None)
+    return Vocabulary(texts, ids, dict(sorted(types.items())), bos, eos, unknown, named.ends)
 
 
 def _unique_ids(fields: Fields, texts: list[str]) -> dict[str, int]:

@@ -7,6 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+Vectors = Callable[[str], tuple[Path, list[tuple[str, list[int]]]]]
+
 
 def test_ids_and_pieces(cli: Callable[..., Any], smollm2_path: Path) -> None:
     result = cli("tokenize", smollm2_path, "The capital of France", "--json").json
@@ -55,3 +59,14 @@ def test_a_line_that_is_no_json_string_is_refused_by_number(
         assert outcome.code == 1
         assert "line 2" in outcome.err
         assert outcome.out.count("\n") == 1  # what came before stands
+
+
+@pytest.mark.parametrize("name", ["gpt-2", "llama-spm", "phi-3", "gemma-4"])
+def test_jsonl_gives_the_vectors_of_llama_cpp(
+    cli: Callable[..., Any], vocabulary_vectors: Vectors, tmp_path: Path, name: str
+) -> None:
+    path, vectors = vocabulary_vectors(name)
+    lines = tmp_path / "texts.jsonl"
+    lines.write_text("".join(json.dumps(text) + "\n" for text, _ in vectors), encoding="utf-8")
+    outcome = cli("tokenize", path, "--jsonl", lines, "--no-special")
+    assert [json.loads(line) for line in outcome.out.splitlines()] == [tokens for _, tokens in vectors]

@@ -22,7 +22,7 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 def _byte_level() -> dict[str, MetadataValue]:
     """All 256 bytes, five merges, and four tokens that stand apart."""
     merges = ["h e", "l l", "he ll", "hell o", "Ġ hello"]
-    special = {"<|start|>": CONTROL, "<|im_end|>": CONTROL, "<tool>": USER_DEFINED, "<tool>>": USER_DEFINED}
+    special = {"<|begin|>": CONTROL, "<|im_end|>": CONTROL, "<tool>": USER_DEFINED, "<tool>>": USER_DEFINED}
     tokens = [*special, *BYTE_OF_CHARACTER, *(merge.replace(" ", "") for merge in merges)]
     types = [*special.values(), *[NORMAL] * (len(tokens) - len(special))]
     return {

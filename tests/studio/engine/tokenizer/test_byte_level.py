@@ -59,6 +59,43 @@ def test_each_family_cuts_words_in_its_own_way(pre: str, words: list[str]) -> No
     assert [word for word, _ in splitter.pre_tokenize_str("IT'S it's 2026\n\n…")] == words
 
 
+@pytest.mark.parametrize(
+    ("pre", "words"),
+    [
+        ("falcon", ["McDonald", "'", "s", " ", "$", "123", "4", ",", " \n", "\n", "你好é", "/", "\n"]),
+        ("minicpm5", ["McDonald", "'s", " $", "123", "4", ",", " \n\n", "你好é", "/\n"]),
+        ("jais-2", ["McDonald", "'s", " $", "123", "4", ",", " \n\n", "你好é", "/\n"]),
+        ("gpt-4o", ["Mc", "Donald's", " $", "123", "4", ",", " \n\n", "你好é", "/\n"]),
+        ("tekken", ["Mc", "Donald", "'s", " $", "1", "2", "3", "4", ",", " \n\n", "你好é", "/\n"]),
+        (
+            "deepseek-llm",
+            ["McDonald", "'", "s", " $", *"1234", ",", " ", "\n", "\n", "你好", "é", "/", "\n"],
+        ),
+        (
+            "deepseek-coder",
+            ["McDonald", "'", "s", " $", *"1234", ",", " ", "\n", "\n", "你好", "é", "/", "\n"],
+        ),
+        ("deepseek-v3", ["McDonald", "'s", " $", "123", "4", ",", " \n\n", "你好", "é", "/\n"]),
+        ("spark2_5", ["McDonald", "'s", " $", *"1234", ",", " \n\n", "你好", "é", "/", "\n"]),
+        ("bloom", ["McDonald's", " $1234", ", \n\n", "你好é/", "\n"]),
+        ("viking", ["McDonald's", " $", *"1234", ", \n\n", "你好é/", "\n"]),
+        ("seed-coder", ["McDonald", "'s", " $", *"1234", ",", " \n\n", "你好é", "/", "\n"]),
+        ("bailingmoe", ["McDonald", "'s", " $", *"1234", ",", " \n\n", "你好é", "/\n"]),
+        ("exaone-moe", ["McDonald", "'s", " $", *"1234", ",", " \n\n", "你好é", "/\n"]),
+    ],
+)
+def test_later_families_cut_words_in_their_own_ways(pre: str, words: list[str]) -> None:
+    splitter = word_splitter(PRE_TOKENIZERS[pre])
+    assert [word for word, _ in splitter.pre_tokenize_str("McDonald's $1234, \n\n你好é/\n")] == words
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(PRE_TOKENIZERS)), st.text())
+def test_cutting_loses_nothing(pre: str, text: str) -> None:
+    words = word_splitter(PRE_TOKENIZERS[pre]).pre_tokenize_str(text)
+    assert "".join(word for word, _ in words) == text
+
+
 def test_qwen35_keeps_marks_with_their_letters() -> None:
     def words(pre: str) -> list[str]:
         return [word for word, _ in word_splitter(PRE_TOKENIZERS[pre]).pre_tokenize_str("e\u0301te\u0301")]

@@ -42,7 +42,7 @@ def test_bos_comes_once_whether_the_template_writes_it_or_not(
 ) -> None:
     byte_level |= {"tokenizer.ggml.add_bos_token": True, "tokenizer.chat_template": source}
     tokenizer = tokenizer_from_metadata(byte_level)
-    assert tokenizer.decode(tokenizer.encode_chat(HELLO)) == "<|start|>hello"
+    assert tokenizer.decode(tokenizer.encode_chat(HELLO)) == "<|begin|>hello"
 
 
 def test_what_templates_expect_to_find() -> None:

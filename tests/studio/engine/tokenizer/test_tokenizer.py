@@ -19,8 +19,8 @@ START, END, TOOL, LONGER_TOOL = range(4)
 
 
 def test_control_tokens_are_read_only_when_asked(byte_level_tokenizer: Tokenizer) -> None:
-    assert byte_level_tokenizer.encode("<|start|>") == [START]
-    assert START not in byte_level_tokenizer.encode("<|start|>", parse_special=False)
+    assert byte_level_tokenizer.encode("<|begin|>") == [START]
+    assert START not in byte_level_tokenizer.encode("<|begin|>", parse_special=False)
 
 
 def test_user_defined_tokens_always_match_and_the_longest_wins(byte_level_tokenizer: Tokenizer) -> None:
