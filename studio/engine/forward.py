@@ -32,6 +32,8 @@ class BlendPass:
         Holds the positions before; its `length` is where the new ones start.
     tokens
         The T new tokens.
+    horizon
+        How long the sequence may become.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class BlendPass:
         blends: BoundBlends | None,
         cache: KvCache,
         tokens: Sequence[int],
+        horizon: int,
         cancelled: Cancelled,
     ) -> None:
         self._backend = backend
@@ -53,6 +56,7 @@ class BlendPass:
         self.start = cache.length
         self.length = len(tokens)
         self.blends = cache.blends
+        self.horizon = horizon
 
     def enter_layer(self) -> None:
         """Leave with `CancelledError` once cancelled."""

@@ -37,6 +37,10 @@ class ForwardPass(Protocol):
         """N."""
 
     @property
+    def horizon(self) -> int:
+        """How long the sequence may become: the same in all its passes."""
+
+    @property
     def cache(self) -> KvCache:
         """The keys and values of the positions before `start`."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from studio.engine.models.llama import Llama
+from studio.engine.models.qwen2 import Qwen2
 from studio.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from studio.engine.model import Model
 
 ARCHITECTURES: dict[str, Callable[[BaseModel], Model]] = {
-    "llama": Llama.from_base,
+    "llama": Llama,
+    "qwen2": Qwen2,
 }
 """By the value of ``general.architecture``."""
 
