@@ -78,6 +78,9 @@ class Llama:
     rotate: ClassVar[Callable[..., Array]] = staticmethod(rotate_pairs)
     """In which order the rows of queries and keys stand."""
 
+    epsilon_key: ClassVar[str] = "attention.layer_norm_rms_epsilon"
+    """Which key tells what the norms add to the mean square."""
+
     layer_type: ClassVar[type[LlamaLayer]] = LlamaLayer
 
     def __init__(self, base: BaseModel) -> None:
@@ -90,7 +93,7 @@ class Llama:
         read.check_tensors(self.expected_tensors(size))
         self.vocabulary_size = size.vocabulary.value
         self.context_length = read.count("context_length")
-        self.epsilon = read.number("attention.layer_norm_rms_epsilon")
+        self.epsilon = read.number(self.epsilon_key)
         self.attention_scale = 1 / math.sqrt(self.heads.size)
         self.rope = read_rope(read, self.heads.rotated)
 
@@ -124,11 +127,16 @@ class Llama:
         """Run all layers over the new positions: ``[width, N * T]``, normalised for the head."""
         x = self.embed(run)  # [width, N * T]
         views = self.views(run)
-        for index, layer in enumerate(self.layers):
+        for index in range(len(self.layers)):
             run.enter_layer()
-            x = x + self.attend(run, index, self.norm(run, x, layer.attention_norm), views[index])
-            x = x + self.feed_forward(run, index, self.norm(run, x, layer.feed_forward_norm))
+            x = self.block(run, index, x, views[index])
         return self.norm(run, x, OUTPUT_NORM)
+
+    def block(self, run: ForwardPass, index: int, x: Array, view: View) -> Array:
+        """Run one layer: ``[width, N * T]`` to the same."""
+        layer = self.layers[index]
+        x = x + self.attend(run, index, self.norm(run, x, layer.attention_norm), view)
+        return x + self.feed_forward(run, index, self.norm(run, x, layer.feed_forward_norm))
 
     def embed(self, run: ForwardPass) -> Array:
         """Look the new tokens up: ``[width, N * T]``."""
