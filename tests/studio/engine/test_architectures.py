@@ -1,0 +1,103 @@
+"""Every architecture against transformers and PEFT (tests/data/README.md says how the models were made)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from studio.contracts import BASE_ALONE, BlendChannel, BlendState, FloatArray, Sampling
+from studio.engine import local
+from studio.engine.backend import choose_backend
+from studio.engine.local import LocalEngine
+from studio.engine.models import ARCHITECTURES, model_for
+from studio.errors import UnsupportedError
+from studio.formats.gguf_file import GgufFile
+
+FOLDER = Path(__file__).parents[2] / "data" / "architectures"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.gguf"))
+TOLERANCE = 1e-5  # the bound is 1e-4; measured: at most 2e-6
+
+
+def relative_error(found: Any, wanted: Any) -> float:
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def base(name: str) -> Iterator[GgufFile]:
+    base = GgufFile.open(FOLDER / f"{name}.gguf")
+    yield base
+    base.close()
+
+
+@pytest.fixture
+def engine(base: GgufFile) -> LocalEngine:
+    engine = LocalEngine(choose_backend("numpy"))
+    engine.open(base)
+    return engine
+
+
+@pytest.fixture
+def sequences(name: str) -> list[tuple[list[int], FloatArray]]:
+    """Tokens, and the logits that transformers computes after each."""
+    with np.load(FOLDER / f"{name}.npz") as arrays:
+        count = sum(key.startswith("tokens_") for key in arrays)
+        return [
+            (arrays[f"tokens_{index}"].tolist(), arrays[f"logits_{index}"].astype(np.float32))
+            for index in range(count)
+        ]
+
+
+def decode(
+    engine: LocalEngine,
+    tokens: list[int],
+    prompt: int,
+    state: BlendState,
+    monkeypatch: pytest.MonkeyPatch,
+) -> FloatArray:
+    """Generate these tokens whatever the likeliest ones are, and return the logits before each choice."""
+    logits: list[FloatArray] = []
+
+    def follow(row: FloatArray, *_: Any) -> int:
+        logits.append(row.copy())
+        return [*tokens, 0][prompt + len(logits) - 1]
+
+    monkeypatch.setattr(local, "choose_token", follow)
+    list(engine.generate(tokens[:prompt], state, Sampling(max_tokens=len(tokens) - prompt + 1)))
+    return np.array(logits)
+
+
+def test_every_architecture_is_tested() -> None:
+    tested = set()
+    for name in NAMES:
+        base = GgufFile.open(FOLDER / f"{name}.gguf")
+        tested.add(base.architecture)
+        base.close()
+    assert tested == set(ARCHITECTURES)
+
+
+def test_all_logits_are_those_of_transformers(
+    engine: LocalEngine, sequences: list[tuple[list[int], FloatArray]]
+) -> None:
+    for tokens, logits in sequences:
+        found = engine.evaluate(tokens, BASE_ALONE, positions="all").logits
+        assert relative_error(found, logits) < TOLERANCE
+
+
+def test_logits_token_by_token_are_those_of_transformers(
+    engine: LocalEngine,
+    sequences: list[tuple[list[int], FloatArray]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for tokens, logits in sequences:
+        # one token is left to choose at the end, so that the sequence may become as long as it does
+        found = decode(engine, tokens[:-1], 3, BASE_ALONE, monkeypatch)
+        assert relative_error(found, logits[2:-1]) < TOLERANCE
