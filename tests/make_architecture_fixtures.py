@@ -49,6 +49,7 @@ SMALL = {
     "num_attention_heads": 2,
     "num_key_value_heads": 1,
 }
+LLAMA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,13 @@ FIXTURES = {
             "query_pre_attn_scalar": 32,
             "sliding_window": 8,
             "attn_logit_softcapping": 4.0,
-            "final_logit_softcapping": 6.0,
+            "final_logit_softcapping": 30.0,
         },
     ),
     "gemma3": Fixture(
         "Gemma3TextConfig",
         SMALL | {"num_hidden_layers": 7, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 8},
+        targets=(*LLAMA_TARGETS, "embed_tokens"),
     ),
     "phi3": Fixture("Phi3Config", PLAIN | {"sliding_window": 8}),
     "phi3-longrope": Fixture(
@@ -134,6 +136,57 @@ FIXTURES = {
             "attention_multiplier": 0.1,
             "residual_multiplier": 0.5,
             "logits_scaling": 2.0,
+        },
+    ),
+    "stablelm": Fixture("StableLmConfig", PLAIN | {"use_qkv_bias": True}),
+    "stablelm-parallel": Fixture(
+        "StableLmConfig", SMALL | {"use_parallel_residual": True, "qk_layernorm": True}, targets=None
+    ),
+    "starcoder2": Fixture("Starcoder2Config", PLAIN | {"sliding_window": None}),
+    "gpt2": Fixture(
+        "GPT2Config",
+        {
+            "vocab_size": VOCABULARY,
+            "n_embd": 64,
+            "n_layer": 2,
+            "n_head": 4,
+            "n_positions": 128,
+            "n_ctx": 128,
+            "bos_token_id": 0,
+            "eos_token_id": 0,
+        },
+    ),
+    "olmo2": Fixture("Olmo2Config", PLAIN),
+    "olmo3": Fixture(
+        "Olmo3Config",
+        SMALL
+        | {"num_hidden_layers": 4, "sliding_window": 8}
+        | rope("yarn", factor=4.0, original_max_position_embeddings=32),
+        targets=None,
+    ),
+    "mixtral": Fixture(
+        "MixtralConfig",
+        SMALL | {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
+    ),
+    "qwen2moe": Fixture(
+        "Qwen2MoeConfig",
+        SMALL
+        | {
+            "num_experts": 6,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 24,
+            "shared_expert_intermediate_size": 40,
+        },
+    ),
+    "qwen3moe": Fixture(
+        "Qwen3MoeConfig",
+        SMALL
+        | {
+            "head_dim": 32,
+            "num_experts": 6,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 24,
+            "norm_topk_prob": True,
         },
     ),
 }
@@ -212,6 +265,11 @@ def convert(source: Path, target: Path, llama_cpp: Path) -> None:
 
         def set_vocab(self) -> None:
             self._set_vocab_gpt2()
+
+        def modify_tensors(self, *arguments: Any) -> Any:
+            # StableLM's stacked norms are returned by a generator there, and so lost to its caller.
+            lost = yield from super().modify_tensors(*arguments)
+            yield from lost or ()
 
         def get_vocab_base(self) -> tuple[list[str], list[int], str]:
             saved = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))

@@ -72,7 +72,7 @@ class BlendPass:
         return embedded
 
     def vector(self, name: str) -> Array:
-        """Return a tensor of one dimension."""
+        """Return a tensor that is used as it stands."""
         return self._weights.vectors[name]
 
     def project(self, names: LinearGroup, inputs: Array) -> tuple[Array, ...]:

@@ -51,7 +51,7 @@ class ForwardPass(Protocol):
         """Look the new tokens up in the embedding: ``[width, N * T]``."""
 
     def vector(self, name: str) -> Array:
-        """Return a tensor of one dimension, such as a norm's weight."""
+        """Return a tensor that multiplies nothing by a matrix product, such as a norm's weight."""
 
     def project(self, names: LinearGroup, inputs: Array) -> tuple[Array, ...]:
         """Multiply the inputs ``[in, N * T]`` by each weight of a group: ``[out, N * T]`` each."""
@@ -81,7 +81,7 @@ class Model(Protocol):
 
     @property
     def vectors(self) -> Sequence[str]:
-        """Every tensor that it uses as a vector."""
+        """Every tensor that it uses as it stands."""
 
     def hidden(self, run: ForwardPass) -> Array:
         """Run all layers over the new positions: ``[width, N * T]``, normalised for the head."""

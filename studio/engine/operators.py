@@ -62,12 +62,17 @@ def head_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
     x
         ``[heads, head_size, N, T]``.
     weight
-        ``[head_size]``: all heads share it.
+        ``[head_size]``, which all heads share, or ``[heads, head_size]``.
     epsilon
         Added to the mean square.
     """
     mean_square = xp.mean(xp.square(x), axis=1, keepdims=True)  # [heads, 1, N, T]
-    return x / xp.sqrt(mean_square + epsilon) * weight[:, None, None]
+    return x / xp.sqrt(mean_square + epsilon) * weight[..., None, None]
+
+
+def head_layer_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
+    """Shift and scale each head to a mean of 0 and a variance of 1; as `head_norm` in all else."""
+    return head_norm(xp, x - xp.mean(x, axis=1, keepdims=True), weight, epsilon)
 
 
 def rotate_pairs(xp: Any, x: Array, cosines: Array, sines: Array) -> Array:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from studio.engine.model import EMBEDDING
 from studio.errors import FormatError, UnsupportedError
 
@@ -50,6 +52,8 @@ class Sizes(NamedTuple):
     width: Size
     queries: Size
     keys: Size
+    heads: Size
+    groups: Size
     head: Size
     inner: Size
     angles: Size
@@ -109,6 +113,33 @@ class Hyperparameters:
             raise self.fault(name, f"{value} is not a finite number above 0")
         return float(value)
 
+    def optional_number(self, name: str) -> float | None:
+        """Read a finite number above 0; None where the key is missing."""
+        return None if self.value(name) is None else self.number(name)
+
+    def window(self, default: int | None = None) -> int | None:
+        """Read how many positions a query sees in a windowed layer; None where there are no windows."""
+        if self.value("attention.sliding_window") == 0:
+            return None
+        if self.value("attention.sliding_window") is None:
+            return default
+        return self.count("attention.sliding_window")
+
+    def windows(self, layers: int, period: int, default: int | None = None) -> tuple[int | None, ...]:
+        """Read the window of each layer: one layer in `period` has none, or as the file says otherwise."""
+        window = self.window(default)
+        pattern = self.value("attention.sliding_window_pattern")
+        if isinstance(pattern, list | np.ndarray):
+            windowed = [bool(value) for value in pattern]
+            if len(windowed) < layers:
+                raise self.fault(
+                    "attention.sliding_window_pattern", f"it has {len(windowed)} values for {layers} layers"
+                )
+        else:
+            period = self.count("attention.sliding_window_pattern", period)
+            windowed = [layer % period < period - 1 for layer in range(layers)]
+        return tuple(window if windowed[layer] else None for layer in range(layers))
+
     def fault(self, name: str, message: str) -> FormatError:
         """Make the error for a key whose value cannot be right."""
         return FormatError(
@@ -163,6 +194,8 @@ class Hyperparameters:
             width=Size(self.count("embedding_length"), self.key("embedding_length")),
             queries=Size(heads.count * heads.size, self.key(size_key)),
             keys=Size(heads.groups * heads.size, self.key("attention.head_count_kv")),
+            heads=Size(heads.count, self.key("attention.head_count")),
+            groups=Size(heads.groups, self.key("attention.head_count_kv")),
             head=Size(heads.size, self.key(size_key)),
             inner=Size(self.count("feed_forward_length"), self.key("feed_forward_length")),
             angles=Size(heads.rotated // 2, self.key("rope.dimension_count")),

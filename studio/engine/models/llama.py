@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from studio.engine.kv_cache import CacheShape
 from studio.engine.model import EMBEDDING, HEAD, ForwardPass, LinearGroup
 from studio.engine.models.hyperparameters import ExpectedTensors, Hyperparameters, Sizes
-from studio.engine.models.rope import ROPE_FACTORS, View, read_rope, view
+from studio.engine.models.rope import ROPE_FACTORS, Rope, View, read_rope, view
 from studio.engine.operators import attention, rms_norm, rotate_pairs, swiglu
 
 if TYPE_CHECKING:
@@ -45,13 +45,18 @@ class LlamaLayer:
         return self.query_key_value, self.attention_output, self.gate_up, self.down
 
     @property
+    def norms(self) -> tuple[str, ...]:
+        """The norms over the whole width."""
+        return self.attention_norm, self.feed_forward_norm
+
+    @property
     def vectors(self) -> tuple[str, ...]:
         """Every tensor that is used as a vector."""
-        return self.attention_norm, self.feed_forward_norm
+        return self.norms
 
     def expect(self, tensors: ExpectedTensors, size: Sizes) -> None:
         """Say which tensors the layer has, of which shapes."""
-        for name in (self.attention_norm, self.feed_forward_norm):
+        for name in self.norms:
             tensors.require(name, size.width)
         tensors.require_linear(self.query_key_value, (size.queries, size.keys, size.keys), size.width)
         tensors.require_linear(self.attention_output, (size.width,), size.queries)
@@ -81,11 +86,12 @@ class Llama:
     epsilon_key: ClassVar[str] = "attention.layer_norm_rms_epsilon"
     """Which key tells what the norms add to the mean square."""
 
-    layer_type: ClassVar[type[LlamaLayer]] = LlamaLayer
+    layer_type: type[LlamaLayer] = LlamaLayer
+    layers: Sequence[LlamaLayer]
 
     def __init__(self, base: BaseModel) -> None:
         read = Hyperparameters(base)
-        self.layers: Sequence[LlamaLayer] = [self.layer_type(index) for index in range(read.blocks())]
+        self.layers = self.make_layers(read)
         if read.value("expert_count"):
             raise read.unsupported("expert_count", "a mixture of experts")
         self.heads = read.heads()
@@ -95,7 +101,17 @@ class Llama:
         self.context_length = read.count("context_length")
         self.epsilon = read.number(self.epsilon_key)
         self.attention_scale = 1 / math.sqrt(self.heads.size)
-        self.rope = read_rope(read, self.heads.rotated)
+        self.attention_cap: float | None = None
+        self.windows: Sequence[int | None] = [None] * len(self.layers)
+        self.rope = self.rope_from(read)
+
+    def make_layers(self, read: Hyperparameters) -> Sequence[LlamaLayer]:
+        """Name the tensors of every layer."""
+        return [self.layer_type(index) for index in range(read.blocks())]
+
+    def rope_from(self, read: Hyperparameters) -> Rope:
+        """Read the turning of queries and keys."""
+        return read_rope(read, self.heads.rotated)
 
     def expected_tensors(self, size: Sizes) -> ExpectedTensors:
         """List every tensor that the base must or may have."""
@@ -144,7 +160,12 @@ class Llama:
 
     def views(self, run: ForwardPass) -> Sequence[View]:
         """Say how each layer looks at the positions."""
-        return [view(run, self.rope)] * len(self.layers)
+        by_window = {window: view(run, self.rope_of(window), window) for window in set(self.windows)}
+        return [by_window[window] for window in self.windows]
+
+    def rope_of(self, window: int | None) -> Rope:
+        """Return the turning of the layers with this window."""
+        return self.rope
 
     def norm(self, run: ForwardPass, x: Array, name: str) -> Array:
         """Normalise columns by the norm of this name."""
@@ -158,7 +179,9 @@ class Llama:
         k = self.rotate(run.xp, k, view.cosines, view.sines)  # [groups, head_size, N, T]
         keys, values = run.cache.append(index, k, v)
         seen = (keys[:, :, view.first :], values[:, :, view.first :])  # [N, groups, S, head_size]
-        attended = attention(run.xp, q, *seen, view.mask, scale=self.attention_scale)
+        attended = attention(
+            run.xp, q, *seen, view.mask, scale=self.attention_scale, softcap=self.attention_cap
+        )
         (output,) = run.project(layer.attention_output, attended)
         return output
 
