@@ -251,14 +251,14 @@ def save_tokenizer(folder: Path) -> None:
 def convert(source: Path, target: Path, llama_cpp: Path) -> None:
     """Convert a folder with llama.cpp's own classes."""
     sys.path[:0] = [str(llama_cpp), str(llama_cpp / "gguf-py")]
-    import conversion  # type: ignore[import-not-found]
-    from conversion.base import gguf  # type: ignore[import-not-found]
+    import conversion
+    from conversion.base import gguf
 
     hyperparameters = conversion.ModelBase.load_hparams(source, False)
     architecture = conversion.get_model_architecture(hyperparameters, conversion.ModelType.TEXT)
     found = conversion.get_model_class(architecture)
 
-    class Converter(found):  # type: ignore[misc, valid-type]
+    class Converter(found):
         """The converter, told that the tokenizer splits text as GPT-2's does."""
 
         model_arch = found.model_arch

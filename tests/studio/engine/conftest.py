@@ -172,6 +172,11 @@ def make_adapter(base: MemoryBase, modules: Sequence[str], *, rank: int = 3, see
 
 
 @pytest.fixture
+def memory_base() -> type[MemoryBase]:
+    return MemoryBase
+
+
+@pytest.fixture
 def tiny_base() -> Callable[..., MemoryBase]:
     return make_base
 

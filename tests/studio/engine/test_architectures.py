@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from studio.contracts import BASE_ALONE, BlendChannel, BlendState, FloatArray, S
 from studio.engine import local
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
+from studio.engine.model import EMBEDDING, HEAD
 from studio.engine.models import ARCHITECTURES, model_for
-from studio.errors import UnsupportedError
 from studio.formats.gguf_file import GgufFile
 
 FOLDER = Path(__file__).parents[2] / "data" / "architectures"
@@ -101,3 +101,34 @@ def test_logits_token_by_token_are_those_of_transformers(
         # one token is left to choose at the end, so that the sequence may become as long as it does
         found = decode(engine, tokens[:-1], 3, BASE_ALONE, monkeypatch)
         assert relative_error(found, logits[2:-1]) < TOLERANCE
+
+
+def test_adapters_act_on_every_target_like_weights_with_their_deltas_added(
+    base: GgufFile,
+    engine: LocalEngine,
+    sequences: list[tuple[list[int], FloatArray]],
+    memory_base: Callable[..., Any],
+    tiny_adapter: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arrays = {name: base.dense(name) for name in base.tensors}
+    arrays.setdefault(HEAD, arrays[EMBEDDING])
+    dense = memory_base(dict(base.metadata), arrays)
+    targets = [EMBEDDING, *(name for group in model_for(base).linear_groups for name in group)]
+    adapter = tiny_adapter(dense, targets)
+    engine.attach({"a": adapter})
+    blend = BlendState((BlendChannel("a", adapter.version, 0.7),))
+
+    deltas = {
+        name: (0.7 * factors.scaling * factors.b.astype(np.float64) @ factors.a).astype(np.float32)
+        for name, factors in adapter.factors.items()
+    }
+    merged = LocalEngine(choose_backend("numpy"))
+    merged.open(memory_base(dense.metadata, arrays | {name: arrays[name] + deltas[name] for name in deltas}))
+
+    tokens, plain = sequences[0]
+    wanted = merged.evaluate(tokens, BASE_ALONE, positions="all").logits
+    assert relative_error(plain, wanted) > 0.1
+    assert relative_error(engine.evaluate(tokens, blend, positions="all").logits, wanted) < TOLERANCE
+    found = decode(engine, tokens[:-1], 3, blend, monkeypatch)
+    assert relative_error(found, wanted[2:-1]) < TOLERANCE
