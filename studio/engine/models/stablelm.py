@@ -1,4 +1,4 @@
-"""The architecture `stablelm`: LayerNorm and partly rotated heads; the 12B norms its heads and runs in parallel.
+"""The architecture `stablelm`: LayerNorm and partly rotated heads; the 12B norms heads and runs in parallel.
 
 Bellagente et al. 2024, https://arxiv.org/abs/2402.17834, section 3.2.
 """
