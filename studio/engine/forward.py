@@ -82,6 +82,19 @@ class BlendPass:
             self._deltas.add(names, inputs, outputs)
         return outputs
 
+    def project_expert(
+        self, names: LinearGroup, expert: int, inputs: Array, columns: HostArray
+    ) -> tuple[Array, ...]:
+        """Multiply some columns ``[in, C]`` by one expert's part of each weight; add the blends' deltas."""
+        outputs = self._weights.experts[names][expert].apply(inputs)
+        if self._deltas is not None:
+            self._deltas.add_to_expert(names, expert, inputs, outputs, columns // self.length)
+        return outputs
+
     def to_device(self, array: HostArray) -> Array:
         """Bring an array of the model's own to the device."""
         return self._backend.to_device(array)
+
+    def to_host(self, array: Array) -> HostArray:
+        """Bring an array to the host."""
+        return self._backend.to_host(array)

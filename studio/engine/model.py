@@ -56,8 +56,27 @@ class ForwardPass(Protocol):
     def project(self, names: LinearGroup, inputs: Array) -> tuple[Array, ...]:
         """Multiply the inputs ``[in, N * T]`` by each weight of a group: ``[out, N * T]`` each."""
 
+    def project_expert(
+        self, names: LinearGroup, expert: int, inputs: Array, columns: HostArray
+    ) -> tuple[Array, ...]:
+        """Multiply C of the N * T columns, ``[in, C]``, by one expert's part of each weight ``(E, out, in)``.
+
+        Parameters
+        ----------
+        columns
+            Which columns the inputs are, ``[C]``.
+
+        Returns
+        -------
+        tuple
+            ``[out, C]`` each.
+        """
+
     def to_device(self, array: HostArray) -> Array:
         """Bring an array of the model's own to the device."""
+
+    def to_host(self, array: Array) -> HostArray:
+        """Bring an array that decides something to the host; waits until it is computed."""
 
 
 class Model(Protocol):

@@ -209,6 +209,11 @@ def swiglu(xp: Any, gate: Array, up: Array) -> Array:
     return activated
 
 
+def sigmoid(xp: Any, x: Array) -> Array:
+    """Compute 1 / (1 + exp(-x))."""
+    return 1 / (1 + xp.exp(xp.minimum(xp.negative(x), 80.0)))  # exp(80) is within float32
+
+
 def gelu(xp: Any, x: Array) -> Array:
     """Compute x times the normal distribution function of x, in the approximation by tanh.
 

@@ -35,8 +35,7 @@ class Gpt2Layer(Starcoder2Layer):
         fused = Size(size.queries.value + 2 * size.keys.value, size.queries.key)
         tensors.require_linear(self.query_key_value, (fused,), size.width)
         tensors.require_linear(self.attention_output, (size.width,), size.queries)
-        tensors.require_linear(self.up, (size.inner,), size.width)
-        tensors.require_linear(self.down, (size.width,), size.inner)
+        self.expect_feed_forward(tensors, size)
 
 
 class Gpt2(Starcoder2):

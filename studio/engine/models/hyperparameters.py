@@ -220,11 +220,13 @@ class Hyperparameters:
                         "the tensor is missing", path=path, where=name, remedy="Get the file again"
                     )
                 continue
-            if len(info.shape) != len(sizes):
+            # GGUF files may leave the last dimensions away that are 1; in NumPy's order they are the first.
+            shape = (1,) * (len(sizes) - len(info.shape)) + info.shape
+            if len(shape) != len(sizes):
                 raise FormatError(
                     f"it has {len(info.shape)} dimensions, not {len(sizes)}", path=path, where=name
                 )
-            for actual, size in zip(info.shape, sizes, strict=True):
+            for actual, size in zip(shape, sizes, strict=True):
                 if actual != size.value:
                     raise FormatError(
                         f"it says {size.value}, but {name} has the shape {info.shape}",

@@ -60,6 +60,10 @@ class LlamaLayer:
             tensors.require(name, size.width)
         tensors.require_linear(self.query_key_value, (size.queries, size.keys, size.keys), size.width)
         tensors.require_linear(self.attention_output, (size.width,), size.queries)
+        self.expect_feed_forward(tensors, size)
+
+    def expect_feed_forward(self, tensors: ExpectedTensors, size: Sizes) -> None:
+        """Say which tensors the feed-forward has, of which shapes."""
         tensors.require_linear(self.gate_up, (size.inner, size.inner), size.width)
         tensors.require_linear(self.down, (size.width,), size.inner)
 
@@ -86,13 +90,16 @@ class Llama:
     epsilon_key: ClassVar[str] = "attention.layer_norm_rms_epsilon"
     """Which key tells what the norms add to the mean square."""
 
+    has_experts: ClassVar[bool] = False
+    """Whether it mixes experts."""
+
     layer_type: type[LlamaLayer] = LlamaLayer
     layers: Sequence[LlamaLayer]
 
     def __init__(self, base: BaseModel) -> None:
         read = Hyperparameters(base)
         self.layers = self.make_layers(read)
-        if read.value("expert_count"):
+        if read.value("expert_count") and not self.has_experts:
             raise read.unsupported("expert_count", "a mixture of experts")
         self.heads = read.heads()
         size = read.sizes(self.heads)

@@ -33,12 +33,8 @@ class Starcoder2Layer(LlamaLayer):
         """Every group, in the order of use."""
         return self.query_key_value, self.attention_output, self.up, self.down
 
-    def expect(self, tensors: ExpectedTensors, size: Sizes) -> None:
-        """Say which tensors the layer has, of which shapes."""
-        for name in self.norms:
-            tensors.require(name, size.width)
-        tensors.require_linear(self.query_key_value, (size.queries, size.keys, size.keys), size.width)
-        tensors.require_linear(self.attention_output, (size.width,), size.queries)
+    def expect_feed_forward(self, tensors: ExpectedTensors, size: Sizes) -> None:
+        """Say which tensors the feed-forward has, of which shapes."""
         tensors.require_linear(self.up, (size.inner,), size.width)
         tensors.require_linear(self.down, (size.width,), size.inner)
 

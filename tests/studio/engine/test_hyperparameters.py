@@ -67,7 +67,6 @@ def test_head_counts_that_disagree_are_named(tiny_base: Callable[..., Any], head
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("expert_count", 8),
         ("rope.scaling.type", "longrope"),
         ("attention.value_length", 2),
         ("attention.head_count_kv", np.array([2, 1])),
