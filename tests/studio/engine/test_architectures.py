@@ -103,6 +103,15 @@ def test_logits_token_by_token_are_those_of_transformers(
         assert relative_error(found, logits[2:-1]) < TOLERANCE
 
 
+def test_a_device_gives_the_same_logits(
+    base: GgufFile, sequences: list[tuple[list[int], FloatArray]], strict_device: Any
+) -> None:
+    engine = LocalEngine(choose_backend("cupy"))
+    engine.open(base)
+    for tokens, logits in sequences:
+        assert relative_error(engine.evaluate(tokens, BASE_ALONE).logits, logits[-1]) < TOLERANCE
+
+
 def test_adapters_act_on_every_target_like_weights_with_their_deltas_added(
     base: GgufFile,
     engine: LocalEngine,
