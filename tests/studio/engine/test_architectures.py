@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from studio.contracts import BASE_ALONE, BlendChannel, BlendState, FloatArray, Sampling
-from studio.engine import local
+from studio.engine import decoder, local
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 from studio.engine.model import EMBEDDING, HEAD
 from studio.engine.models import ARCHITECTURES, model_for
+from studio.errors import UnsupportedError
 from studio.formats.gguf_file import GgufFile
 
 FOLDER = Path(__file__).parents[2] / "data" / "architectures"
@@ -103,6 +104,17 @@ def test_logits_token_by_token_are_those_of_transformers(
         assert relative_error(found, logits[2:-1]) < TOLERANCE
 
 
+def test_passes_of_a_few_positions_give_the_same_logits(
+    engine: LocalEngine,
+    sequences: list[tuple[list[int], FloatArray]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decoder, "PASS_COLUMNS", 5)
+    for tokens, logits in sequences:
+        found = engine.evaluate(tokens, BASE_ALONE, positions="all").logits
+        assert relative_error(found, logits) < TOLERANCE
+
+
 def test_a_device_gives_the_same_logits(
     base: GgufFile, sequences: list[tuple[list[int], FloatArray]], strict_device: Any
 ) -> None:
@@ -141,3 +153,16 @@ def test_adapters_act_on_every_target_like_weights_with_their_deltas_added(
     assert relative_error(engine.evaluate(tokens, blend, positions="all").logits, wanted) < TOLERANCE
     found = decode(engine, tokens[:-1], 3, blend, monkeypatch)
     assert relative_error(found, wanted[2:-1]) < TOLERANCE
+    adapted, alone = engine.evaluate_many(tokens, [blend, BASE_ALONE])
+    assert relative_error(adapted.logits, wanted[-1]) < TOLERANCE
+    assert relative_error(alone.logits, plain[-1]) < TOLERANCE
+
+
+def test_an_unknown_architecture_is_refused_with_the_list_of_known_ones(
+    tiny_base: Callable[..., Any],
+) -> None:
+    base = tiny_base()
+    base.metadata["general.architecture"] = "mamba"
+    with pytest.raises(UnsupportedError, match="'mamba'") as caught:
+        model_for(base)
+    assert all(name in str(caught.value) for name in ARCHITECTURES)
