@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from studio.engine.models.hyperparameters import Hyperparameters
 from studio.engine.models.llama import Llama, LlamaLayer
-from studio.engine.models.rope import view
 from studio.engine.operators import geglu, rotate_halves, soft_cap
 
 if TYPE_CHECKING:
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from studio.contracts import BaseModel
     from studio.engine.backend import Array
     from studio.engine.model import ForwardPass
-    from studio.engine.models.hyperparameters import ExpectedTensors, Sizes
-    from studio.engine.models.rope import Rope, View
+    from studio.engine.models.rope import View
 
 
 class Gemma2Layer(LlamaLayer):
@@ -33,15 +31,9 @@ class Gemma2Layer(LlamaLayer):
         self.feed_forward_post_norm = f"blk.{index}.post_ffw_norm.weight"
 
     @property
-    def vectors(self) -> tuple[str, ...]:
-        """Every tensor that is used as a vector."""
-        return (*super().vectors, self.attention_post_norm, self.feed_forward_post_norm)
-
-    def expect(self, tensors: ExpectedTensors, size: Sizes) -> None:
-        """Say which tensors the layer has, of which shapes."""
-        super().expect(tensors, size)
-        tensors.require(self.attention_post_norm, size.width)
-        tensors.require(self.feed_forward_post_norm, size.width)
+    def norms(self) -> tuple[str, ...]:
+        """The norms over the whole width."""
+        return (*super().norms, self.attention_post_norm, self.feed_forward_post_norm)
 
 
 class Gemma2(Llama):
@@ -71,15 +63,6 @@ class Gemma2(Llama):
     def embed(self, run: ForwardPass) -> Array:
         """Look the new tokens up and scale them: ``[width, N * T]``."""
         return super().embed(run) * self.embedding_scale
-
-    def views(self, run: ForwardPass) -> Sequence[View]:
-        """Say how each layer looks at the positions."""
-        by_window = {window: view(run, self.rope_of(window), window) for window in set(self.windows)}
-        return [by_window[window] for window in self.windows]
-
-    def rope_of(self, window: int | None) -> Rope:
-        """Return the turning of the layers with this window."""
-        return self.rope
 
     def attend(self, run: ForwardPass, index: int, normed: Array, view: View) -> Array:
         """Attend in one layer and normalise the result: ``[width, N * T]`` to the same."""

@@ -37,7 +37,7 @@ class Phi3Layer(LlamaLayer):
     def expect(self, tensors: ExpectedTensors, size: Sizes) -> None:
         """Say which tensors the layer has, of which shapes."""
         rows = Size(size.queries.value + 2 * size.keys.value, size.keys.key)
-        for name in (self.attention_norm, self.feed_forward_norm):
+        for name in self.norms:
             tensors.require(name, size.width)
         tensors.require_linear(self.query_key_value, (rows,), size.width)
         tensors.require_linear(self.attention_output, (size.width,), size.queries)

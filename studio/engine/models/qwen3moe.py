@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from studio.engine.models.experts import ExpertLayer, Mixture, read_experts
-from studio.engine.models.qwen3 import Qwen3, Qwen3Layer
+from studio.engine.models.normed_heads import NormedHeadsLayer
+from studio.engine.models.qwen3 import Qwen3
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from studio.engine.models.hyperparameters import Hyperparameters
 
 
-class Qwen3MoeLayer(ExpertLayer, Qwen3Layer):
+class Qwen3MoeLayer(ExpertLayer, NormedHeadsLayer):
     """The tensor names of one layer: attention of a qwen3, feed-forward of a mixture."""
 
 
