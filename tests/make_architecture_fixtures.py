@@ -50,7 +50,6 @@ SMALL = {
     "num_key_value_heads": 1,
 }
 LLAMA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,6 @@ FIXTURES = {
     "mixtral": Fixture(
         "MixtralConfig",
         SMALL | {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
-        targets=ATTENTION,
     ),
     "qwen2moe": Fixture(
         "Qwen2MoeConfig",
@@ -190,7 +188,6 @@ FIXTURES = {
             "moe_intermediate_size": 24,
             "norm_topk_prob": True,
         },
-        targets=ATTENTION,
     ),
 }
 

@@ -25,7 +25,11 @@ BLOCK = {
     "ffn_up": (HIDDEN, WIDTH),
     "ffn_down": (WIDTH, HIDDEN),
 }
-EXPERTS = {"blk.1.ffn_up_exps.weight": (3, HIDDEN, WIDTH)}
+EXPERTS = {
+    "blk.1.ffn_gate_exps.weight": (3, HIDDEN, WIDTH),
+    "blk.1.ffn_up_exps.weight": (3, HIDDEN, WIDTH),
+    "blk.1.ffn_down_exps.weight": (3, WIDTH, HIDDEN),
+}
 
 
 @pytest.fixture(scope="session")
