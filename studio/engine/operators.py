@@ -28,9 +28,12 @@ def rms_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
         Added to the mean square.
     """
     mean_square = xp.mean(xp.square(x), axis=0)  # [N * T]
-    # Divided by infinity the column would be 0, and the overflow would go unseen.
-    mean_square = xp.where(xp.isfinite(mean_square), mean_square, xp.float32(math.nan))
-    return x / xp.sqrt(mean_square + epsilon) * weight[:, None]
+    return x / xp.sqrt(finite_or_nan(xp, mean_square) + epsilon) * weight[:, None]
+
+
+def finite_or_nan(xp: Any, x: Array) -> Array:
+    """Turn infinities to NaN where they would come out finite, and an overflow would go unseen."""
+    return xp.where(xp.isfinite(x), x, xp.float32(math.nan))
 
 
 def layer_norm(xp: Any, x: Array, weight: Array, bias: Array | None, epsilon: float) -> Array:
@@ -67,7 +70,7 @@ def head_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
         Added to the mean square.
     """
     mean_square = xp.mean(xp.square(x), axis=1, keepdims=True)  # [heads, 1, N, T]
-    return x / xp.sqrt(mean_square + epsilon) * weight[..., None, None]
+    return x / xp.sqrt(finite_or_nan(xp, mean_square) + epsilon) * weight[..., None, None]
 
 
 def head_layer_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
@@ -188,11 +191,11 @@ def causal_mask(xp: Any, start: int, length: int, first: int = 0, window: int | 
 
 
 def soft_cap(xp: Any, x: Array, limit: float) -> Array:
-    """Squeeze values smoothly into (-limit, limit): limit tanh(x / limit).
+    """Squeeze values smoothly into (-limit, limit): limit tanh(x / limit); infinity is NaN.
 
     Gemma Team 2024, https://arxiv.org/abs/2408.00118, section 2.
     """
-    return xp.tanh(x / limit) * limit
+    return xp.tanh(finite_or_nan(xp, x) / limit) * limit
 
 
 def swiglu(xp: Any, gate: Array, up: Array) -> Array:

@@ -15,7 +15,7 @@ from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 from studio.engine.model import EMBEDDING, HEAD
 from studio.engine.models import ARCHITECTURES, model_for
-from studio.errors import UnsupportedError
+from studio.errors import EngineError, UnsupportedError
 from studio.formats.gguf_file import GgufFile
 
 FOLDER = Path(__file__).parents[2] / "data" / "architectures"
@@ -156,6 +156,16 @@ def test_adapters_act_on_every_target_like_weights_with_their_deltas_added(
     adapted, alone = engine.evaluate_many(tokens, [blend, BASE_ALONE])
     assert relative_error(adapted.logits, wanted[-1]) < TOLERANCE
     assert relative_error(alone.logits, plain[-1]) < TOLERANCE
+
+
+def test_a_blend_that_overflows_is_refused(
+    base: GgufFile, engine: LocalEngine, tiny_adapter: Callable[..., Any], memory_base: Callable[..., Any]
+) -> None:
+    dense = memory_base(dict(base.metadata), {name: base.dense(name) for name in base.tensors})
+    adapter = tiny_adapter(dense, ["blk.0.attn_output.weight"])
+    engine.attach({"a": adapter})
+    with pytest.raises(EngineError, match="overflows"):
+        engine.evaluate([1, 2, 3], BlendState((BlendChannel("a", adapter.version, 1e30),)))
 
 
 def test_an_unknown_architecture_is_refused_with_the_list_of_known_ones(

@@ -165,3 +165,7 @@ def test_rms_norm_does_not_hide_a_column_that_overflows() -> None:
     with np.errstate(over="ignore"):
         normed = rms_norm(np, x, np.ones(2, np.float32), 0.0)
     assert np.isfinite(normed).tolist() == [[True, False], [True, False]]
+
+
+def test_a_soft_cap_does_not_hide_what_overflows() -> None:
+    assert np.isfinite(soft_cap(np, np.array([1e30, np.inf, -np.inf]), 30.0)).tolist() == [True, False, False]
