@@ -43,6 +43,7 @@ class Gpt2(Starcoder2):
 
     layer_type = Gpt2Layer
     layers: Sequence[Gpt2Layer]
+    default_window = None
 
     def __init__(self, base: BaseModel) -> None:
         read = Hyperparameters(base)

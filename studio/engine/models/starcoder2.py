@@ -40,14 +40,16 @@ class Starcoder2Layer(LlamaLayer):
 
 
 class Starcoder2(LayerNormed):
-    """A starcoder2; where the file tells of a window, every layer has it."""
+    """A starcoder2."""
 
     layer_type = Starcoder2Layer
     layers: Sequence[Starcoder2Layer]
+    default_window: int | None = 4096
+    """The window of every layer: files leave it out, and all models that were released have this one."""
 
     def __init__(self, base: BaseModel) -> None:
         super().__init__(base)
-        self.windows = [Hyperparameters(base).window()] * len(self.layers)
+        self.windows = [Hyperparameters(base).window(self.default_window)] * len(self.layers)
 
     def feed_forward(self, run: ForwardPass, index: int, normed: Array) -> Array:
         """Feed forward in one layer: ``[width, N * T]`` to the same."""
