@@ -8,7 +8,7 @@ Run it where transformers, PEFT and the needs of llama.cpp's convert_hf_to_gguf.
 For each model: ``NAME.gguf`` (matrices in F16, whose values the reference computes with, too), ``NAME.npz``
 with ``tokens_I`` and the logits ``logits_I`` ``[T, V]`` of every position, and where PEFT adapts it
 ``NAME-peft/`` with its logits ``adapted_I``. Only the converter's look-up of known tokenizers is bypassed:
-the vocabulary is a tiny byte-level BPE.
+the vocabulary is a tiny byte-level BPE. One fault of it is mended: it loses StableLM's norms of heads.
 """
 
 from __future__ import annotations
