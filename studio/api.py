@@ -22,6 +22,7 @@ from studio.contracts import (
     Work,
     never,
 )
+from studio.engine.low_rank import weight_shape
 from studio.errors import (
     CancelledError,
     EngineError,
@@ -83,6 +84,7 @@ __all__ = [
     "rotated_heads",
     "rows_to_gguf",
     "rows_to_hugging_face",
+    "weight_shape",
     "write_atomically",
     "write_gguf",
     "write_gguf_in_steps",

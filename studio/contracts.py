@@ -43,7 +43,7 @@ class TensorInfo:
     name
         The GGUF name, such as ``blk.0.attn_q.weight``.
     shape
-        In NumPy order: ``(out, in)`` for a linear weight.
+        In NumPy order: ``(out, in)`` for a linear weight, ``(E, out, in)`` for one of E experts.
     type_name
         The storage type, such as ``F16`` or ``Q4_1``.
     nbytes
@@ -119,7 +119,10 @@ class DeltaAdapter(Protocol):
         """The GGUF names of the weights it acts on, such as ``blk.0.attn_q.weight``."""
 
     def delta(self, module: str, inputs: FloatArray) -> FloatArray | None:
-        """Return the delta at scale 1 of inputs ``[..., in]`` as ``[..., out]``; None without the module."""
+        """Return the delta at scale 1 of inputs ``[..., in]`` as ``[..., out]``; None without the module.
+
+        A weight of E experts takes ``[E, T, in]``, a block of inputs for each.
+        """
 
 
 @runtime_checkable
@@ -128,11 +131,11 @@ class LowRankFactors(Protocol):
 
     @property
     def a(self) -> FloatArray:
-        """The down-projection A, ``(rank, in)``."""
+        """The down-projection A, ``(rank, in)``; ``(E, rank, in)`` for a weight of E experts."""
 
     @property
     def b(self) -> FloatArray:
-        """The up-projection B, ``(out, rank)``."""
+        """The up-projection B, ``(out, rank)`` or ``(E, out, rank)``."""
 
     @property
     def scaling(self) -> float:

@@ -115,9 +115,8 @@ def _sort_tensors(file: GgufFile) -> tuple[list[str], list[str], list[str]]:
     """Return the modules that have both halves, notes, and the names that cannot be used."""
     pairs: list[str] = []
     norms: list[str] = []
-    experts: list[str] = []
     unknown: list[str] = []
-    for name, info in file.tensors.items():
+    for name in file.tensors:
         module, dot, half = name.rpartition(".")
         if f"{dot}{half}" not in (SUFFIX_A, SUFFIX_B):
             (norms if name.endswith("_norm.weight") else unknown).append(name)
@@ -129,15 +128,13 @@ def _sort_tensors(file: GgufFile) -> tuple[list[str], list[str], list[str]]:
                 remedy="Convert the adapter again; this file is not complete",
             )
         elif half == SUFFIX_A[1:]:
-            (experts if len(info.shape) > 2 else pairs).append(module)
+            pairs.append(module)
     notes = []
     if norms:
         notes.append(f"Norm weights are skipped, as in llama.cpp: {listing(norms, 3)}")
-    if experts:
-        notes.append(f"Factors of experts cannot be applied yet: {listing(experts, 3)}")
     if unknown:
         notes.append(f"Tensors that are no factors: {listing(unknown, 3)}")
-    return pairs, notes, experts + unknown
+    return pairs, notes, unknown
 
 
 def _factors(file: GgufFile, module: str, alpha: float | None) -> LoraFactors:
@@ -146,4 +143,4 @@ def _factors(file: GgufFile, module: str, alpha: float | None) -> LoraFactors:
         a, b = b.T, a  # (embd, r) -> A (r, embd); (vocab, r) is B
     elif a.ndim == 1:
         a = a[None, :]  # some writers leave away a dimension of 1, here the rank
-    return LoraFactors(a, b, float(a.shape[0]) if alpha is None else alpha)
+    return LoraFactors(a, b, float(a.shape[-2]) if alpha is None else alpha)

@@ -16,6 +16,7 @@ from studio.api import (
     StudioError,
     UnsupportedError,
     listing,
+    weight_shape,
     write_gguf_in_steps,
 )
 from studio_gguf.keys import ADAPTER_TYPE, ALPHA, ARCHITECTURE, EMBEDDING, NAME, SUFFIX_A, SUFFIX_B, TYPE
@@ -102,12 +103,13 @@ def choose_alpha(parts: Sequence[Part], modules: Sequence[str]) -> float:
 def stack_module(parts: Sequence[Part], module: str, alpha: float) -> tuple[FloatArray, FloatArray]:
     """Put the factors of a module side by side: A ``(R, in)`` and B ``(out, R)``, alpha / R * B A the sum.
 
+    Those of E experts are ``(E, R, in)`` and ``(E, out, R)``, as llama.cpp wants them.
     Every reader of such a file scales by alpha / R, so B takes the effective scales times R / alpha.
     """
     pairs = [(adapter.factors[module], scale) for adapter, scale in parts if module in adapter.factors]
-    a = np.concatenate([pair.a for pair, _ in pairs], axis=0)
-    fold = a.shape[0] / alpha
-    b = np.concatenate([pair.b * np.float64(scale * pair.scaling * fold) for pair, scale in pairs], axis=1)
+    a = np.concatenate([pair.a for pair, _ in pairs], axis=-2)
+    fold = a.shape[-2] / alpha
+    b = np.concatenate([pair.b * np.float64(scale * pair.scaling * fold) for pair, scale in pairs], axis=-1)
     with np.errstate(over="ignore"):  # the writer refuses infinity by name
         return a, b.astype(np.float32)
 
@@ -140,7 +142,7 @@ def _modules(parts: Sequence[Part], request: ExportRequest) -> list[str]:
                 remedy="Mute it; llama.cpp refuses an adapter for weights that its base lacks",
             )
         for module, pair in adapter.factors.items():
-            shape = (pair.b.shape[0], pair.a.shape[1])
+            shape = weight_shape(pair)
             if shape != shapes[module]:
                 raise MismatchError(
                     f"{adapter.name} is for a weight {shape}, {request.base.name} has {shapes[module]}",
@@ -151,7 +153,7 @@ def _modules(parts: Sequence[Part], request: ExportRequest) -> list[str]:
 
 
 def _rank(parts: Sequence[Part], module: str) -> int:
-    return sum(adapter.factors[module].a.shape[0] for adapter, _ in parts if module in adapter.factors)
+    return sum(adapter.factors[module].a.shape[-2] for adapter, _ in parts if module in adapter.factors)
 
 
 def _metadata(request: ExportRequest, parts: Sequence[Part], alpha: float) -> dict[str, MetadataValue]:

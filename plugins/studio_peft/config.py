@@ -28,7 +28,6 @@ REFUSED_FIELDS = {
     "lora_bias": ("it adds a bias to B", _MERGE),
     "modules_to_save": ("it brings whole weights of its own", _MERGE),
     "layer_replication": ("it repeats layers of the base", _MERGE),
-    "target_parameters": ("it acts on parameters that are no modules", _MERGE),
     "trainable_token_indices": ("it replaces rows of the embedding", _MERGE),
     "alora_invocation_tokens": ("it acts only after its invocation tokens", _TRAIN_PLAIN),
     "use_qalora": ("QALoRA pools the inputs of A", _MERGE),
@@ -38,6 +37,9 @@ REFUSED_FIELDS = {
     "monteclora_config": ("it samples its weights", _TRAIN_PLAIN),
 }
 """Fields under which the delta is no longer scaling * B A x, with the reason and the way out."""
+
+_EXPERT_PARAMETERS = re.compile(r"(?:.*\.)?(?:gate_up_proj|down_proj|gate\.weight)")
+"""Parameters whose pairs are understood: those of experts and of their router."""
 
 BASE_CHANGING_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Values of ``init_lora_weights`` under which training changed the base's weights as well."""
@@ -59,6 +61,8 @@ class PeftConfig:
         rsLoRA: alpha / sqrt(rank).
     ties_embeddings
         PEFT lets one pair act on the embedding and on the output that is tied to it.
+    parameters
+        The ends of the names of parameters that have a pair, though no module of their own.
     """
 
     path: Path
@@ -68,14 +72,20 @@ class PeftConfig:
     alpha_pattern: Mapping[str, float]
     rank_stabilised: bool
     ties_embeddings: bool
+    parameters: tuple[str, ...]
 
     def rank_of(self, module: str) -> int:
         """Return the rank of a module, named as PEFT does without its prefix ``base_model.model.``."""
-        return _first_match(self.rank_pattern, module, self.rank)
+        return _first_match(self.rank_pattern, self._name(module), self.rank)
 
     def alpha_of(self, module: str) -> float:
         """Return the alpha of a module."""
-        return _first_match(self.alpha_pattern, module, self.alpha)
+        return _first_match(self.alpha_pattern, self._name(module), self.alpha)
+
+    def _name(self, module: str) -> str:
+        """Return what patterns know a module by: its weight, where that was adapted as a parameter."""
+        weight = f"{module}.weight"
+        return weight if any(f".{weight}".endswith(f".{end}") for end in self.parameters) else module
 
 
 def read_config(path: Path) -> PeftConfig:
@@ -104,6 +114,7 @@ def read_config(path: Path) -> PeftConfig:
         },
         rank_stabilised=bool(fields.get("use_rslora")),
         ties_embeddings=bool(fields.get("ensure_weight_tying")),
+        parameters=_parameters(fields, path),
     )
 
 
@@ -143,6 +154,23 @@ def _refuse_unsupported(fields: Mapping[str, Any], path: Path) -> None:
             where="init_lora_weights",
             remedy=_SAVE_CONVERTED,
         )
+
+
+def _parameters(fields: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    names = fields.get("target_parameters") or ()
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise FormatError(
+            "it must be a list of names", path=path, where="target_parameters", remedy="Correct the file"
+        )
+    for name in names:
+        if not _EXPERT_PARAMETERS.fullmatch(name):
+            raise UnsupportedError(
+                f"it acts on {name}, a parameter that is no expert's; as a plain LoRA it would be wrong",
+                path=path,
+                where="target_parameters",
+                remedy=_MERGE,
+            )
+    return tuple(names)
 
 
 def _pattern(fields: Mapping[str, Any], field: str, path: Path) -> dict[str, Any]:

@@ -20,9 +20,12 @@ from studio.api import (
     rows_to_gguf,
 )
 from studio_peft.config import read_config, read_fields
+from studio_peft.experts import all_experts, is_flat, join_experts, split_flat
 from studio_peft.keys import Pair, sort_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from studio.api import BaseModel
     from studio_peft.config import PeftConfig
 
@@ -90,19 +93,9 @@ class PeftLoader:
             notes.append(f"Copies of the base's own weights are left aside: {listing(content.copies, 3)}")
         if base is None:
             notes.append("Read without a base: names as for the llama architecture, rows as in the file")
-        factors: dict[str, LoraFactors] = {}
-        unmapped = list(content.unknown)
-        for hf_module, pair in content.pairs.items():
-            module = gguf_module(hf_module, base.architecture if base else "llama")
-            if module is None:
-                unmapped.append(hf_module)
-            elif module in factors:
-                raise FormatError(
-                    f"two modules of the file map to {module}", path=folder / WEIGHTS, where=hf_module
-                )
-            else:
-                found = _factors(hf_module, pair, config, folder / WEIGHTS)
-                factors[module] = found if base is None else _reorder(found, module, base, options)
+        factors, unmapped = _named_factors(content.pairs, config, base, folder / WEIGHTS)
+        if base is not None:
+            factors = {module: _reorder(pair, module, base, options) for module, pair in factors.items()}
         if config.ties_embeddings and not factors.keys().isdisjoint(TIED):
             raise UnsupportedError(
                 "one pair acts on the embedding and the output; as a plain LoRA it would be wrong",
@@ -115,7 +108,7 @@ class PeftLoader:
             factors,
             source=folder,
             format=self.name,
-            unmapped=unmapped,
+            unmapped=[*content.unknown, *unmapped],
             notes=notes,
             rows_as_stored=base is None,
         )
@@ -123,6 +116,34 @@ class PeftLoader:
 
 def _folder(path: Path) -> Path:
     return path.parent if path.name in (CONFIG, WEIGHTS, PICKLE) else path
+
+
+def _named_factors(
+    pairs: Mapping[str, Pair], config: PeftConfig, base: BaseModel | None, path: Path
+) -> tuple[dict[str, LoraFactors], list[str]]:
+    """Make the factors by their names in the base, and list the modules that have no name there."""
+    named: dict[str, dict[str, LoraFactors]] = {}
+    unmapped = []
+    for hf_module, pair in pairs.items():
+        if base is not None and is_flat(hf_module):
+            found = split_flat(hf_module, pair, config, base, path)
+        else:
+            module = gguf_module(all_experts(hf_module), base.architecture if base else "llama")
+            found = {} if module is None else {module: _factors(hf_module, pair, config, path)}
+        for module, factors in found.items():
+            named.setdefault(module, {})[hf_module] = factors
+        if not found:
+            unmapped.append(hf_module)
+    return {module: _one_weight(module, parts, path) for module, parts in named.items()}, unmapped
+
+
+def _one_weight(module: str, parts: Mapping[str, LoraFactors], path: Path) -> LoraFactors:
+    """Return the factors of one weight of the base, given those of the modules that have its name."""
+    if all(all_experts(hf_module) != hf_module for hf_module in parts):
+        return join_experts(parts, path)
+    if len(parts) > 1:
+        raise FormatError(f"two modules of the file map to {module}", path=path, where=list(parts)[1])
+    return next(iter(parts.values()))
 
 
 def _factors(hf_module: str, pair: Pair, config: PeftConfig, path: Path) -> LoraFactors:

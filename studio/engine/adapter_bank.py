@@ -15,7 +15,7 @@ from studio.errors import EngineError, MismatchError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from studio.engine.backend import Array, Backend
+    from studio.engine.backend import Array, Backend, HostArray
     from studio.engine.weights import Weights
 
 Signature = tuple[tuple[str, int, int], ...]
@@ -31,7 +31,7 @@ class PackedMember:
     index
         Which weight of the group it is.
     b
-        float32 ``[out, R_m]``, the adapters' side by side.
+        float32 ``[out, R_m]``, or ``[E, out, R_m]`` for experts: the adapters' side by side.
     ranks
         Which of the group's R ranks are its R_m.
     number
@@ -51,7 +51,8 @@ class PackedGroup:
     Attributes
     ----------
     a
-        float32 ``[R, in]``: the A factors of all its weights and all adapters, since they share the input.
+        float32 ``[R, in]``, or ``[E, R, in]`` for experts: the A factors of all its weights and all adapters,
+        since they share the input.
     ranks
         Which of the bank's ranks are its R.
     members
@@ -97,7 +98,7 @@ class AdapterBank:
             if not isinstance(adapter, LowRankAdapter):
                 for module in adapter.modules:
                     self.opaque.setdefault(module, []).append((channel, adapter))
-        for group in (*weights.linears, (EMBEDDING,)):
+        for group in (*weights.linears, *weights.experts, (EMBEDDING,)):
             begin, a, members = total, [], []
             for index, module in enumerate(group):
                 factors = pack_factors([_factors(adapter, module) for adapter in self.adapters.values()])
@@ -112,7 +113,7 @@ class AdapterBank:
                 starts.append(total)
                 total += count
             if members:
-                joined = backend.to_device(np.concatenate(a, axis=0))
+                joined = backend.to_device(np.concatenate(a, axis=-2))
                 self.packed[group] = PackedGroup(joined, slice(begin, total), tuple(members))
         self._scaling = np.concatenate([np.empty(0, np.float32), *scalings])  # [R of all groups]
         self._channel = np.concatenate([np.empty(0, np.intp), *channels])
@@ -177,7 +178,7 @@ class BoundBlends:
         """Add sum_i s_i B_i A_i x to a group's outputs ``[out, N * T]``, in place; x is ``[in, N * T]``."""
         packed = self.bank.packed.get(group)
         if packed is not None:
-            members = [member for member in packed.members if self.audible[member.number]]
+            members = self._audible_members(packed)
             if members:
                 hidden = self._scaled(packed, packed.a @ inputs)  # [R, in] @ [in, N * T] -> [R, N * T]
                 for member in members:
@@ -186,6 +187,21 @@ class BoundBlends:
         if self.bank.opaque:
             for module, output in zip(group, outputs, strict=True):
                 self._add_opaque(module, inputs, output)
+
+    def add_to_expert(
+        self, group: LinearGroup, expert: int, inputs: Array, outputs: Sequence[Array], blends: HostArray
+    ) -> None:
+        """Add one expert's delta to outputs ``[out, C]``, in place; column c is of the blend blends[c]."""
+        packed = self.bank.packed.get(group)
+        members = [] if packed is None else self._audible_members(packed)
+        if packed is None or not members:
+            return
+        by_blend = self.rank_scales[packed.ranks, :, 0]  # [R, N]
+        scales = by_blend[:, self.bank.backend.to_device(blends)]  # [R, C]
+        hidden = (packed.a[expert] @ inputs) * scales  # [R, in] @ [in, C] -> [R, C]
+        for member in members:
+            output = outputs[member.index]
+            output += member.b[expert] @ hidden[member.ranks]  # [out, R_m] @ [R_m, C] -> [out, C]
 
     def add_to_embedding(self, tokens: Array, embedded: Array) -> None:
         """Add the delta of T tokens to their embedding ``[width, N * T]``, in place.
@@ -199,6 +215,9 @@ class BoundBlends:
         rows = packed.members[0].b[tokens]  # [T, R]
         hidden = self._scaled(packed, self.bank.backend.xp.tile(rows.T, (1, blends)))  # [R, N * T]
         embedded += packed.a.T @ hidden
+
+    def _audible_members(self, packed: PackedGroup) -> list[PackedMember]:
+        return [member for member in packed.members if self.audible[member.number]]
 
     def _scaled(self, packed: PackedGroup, hidden: Array) -> Array:
         """Scale ``[R, N * T]`` by rank and blend."""
@@ -239,23 +258,25 @@ def _factors(adapter: DeltaAdapter, module: str) -> Any:
     return adapter.factors.get(module) if isinstance(adapter, LowRankAdapter) else None
 
 
-def _check_shapes(adapter: DeltaAdapter, shapes: Mapping[str, tuple[int, int]]) -> None:
+def _check_shapes(adapter: DeltaAdapter, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Refuse factors that do not fit the base's weights; modules that the base lacks are passed over."""
     if not isinstance(adapter, LowRankAdapter):
-        if EMBEDDING in adapter.modules:
-            raise MismatchError(
-                f"{adapter.name!r} acts on the embedding, which only low-rank factors can", where=EMBEDDING
-            )
+        for module in adapter.modules:
+            if module == EMBEDDING or len(shapes.get(module, ())) == 3:
+                part = "the embedding" if module == EMBEDDING else "experts"
+                raise MismatchError(
+                    f"{adapter.name!r} acts on {part}, which only low-rank factors can", where=module
+                )
         return
     for module, factors in adapter.factors.items():
         if module not in shapes:
             continue
-        out, inputs = shapes[module]
-        rank = factors.a.shape[0]
-        if factors.a.shape != (rank, inputs) or factors.b.shape != (out, rank):
+        *experts, out, inputs = shapes[module]
+        rank = factors.b.shape[-1]
+        if factors.a.shape != (*experts, rank, inputs) or factors.b.shape != (*experts, out, rank):
             raise MismatchError(
                 f"{adapter.name!r} has A {factors.a.shape} and B {factors.b.shape}, "
-                f"which do not fit a weight of (out, in) = ({out}, {inputs})",
+                f"which do not fit a weight of (out, in) = {shapes[module]}",
                 where=module,
                 remedy="It was made for another base",
             )

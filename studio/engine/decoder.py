@@ -41,6 +41,8 @@ class Decoder:
         N, how many blends there are.
     capacity
         How many positions to make room for at once.
+    horizon
+        How long the sequence may become; None is no longer than `capacity`.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class Decoder:
         *,
         count: int,
         capacity: int,
+        horizon: int | None = None,
         cancelled: Cancelled = never,
     ) -> None:
         self._backend = backend
         self._model = model
         self._weights = weights
         self._blends = blends
+        self._horizon = capacity if horizon is None else horizon
         self._cancelled = cancelled
         self._cache = KvCache(backend.xp, model.cache_shape, count, capacity)
 
@@ -117,7 +121,15 @@ class Decoder:
         length = max(1, PASS_COLUMNS // self._cache.blends)
         for first in range(0, len(tokens), length):
             part = tokens[first : first + length]
-            run = BlendPass(self._backend, self._weights, self._blends, self._cache, part, self._cancelled)
+            run = BlendPass(
+                self._backend,
+                self._weights,
+                self._blends,
+                self._cache,
+                part,
+                self._horizon,
+                self._cancelled,
+            )
             hidden = self._model.hidden(run)
             self._cache.advance(run.length)
             yield run, hidden

@@ -32,6 +32,8 @@ class BlendPass:
         Holds the positions before; its `length` is where the new ones start.
     tokens
         The T new tokens.
+    horizon
+        How long the sequence may become.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class BlendPass:
         blends: BoundBlends | None,
         cache: KvCache,
         tokens: Sequence[int],
+        horizon: int,
         cancelled: Cancelled,
     ) -> None:
         self._backend = backend
@@ -53,6 +56,7 @@ class BlendPass:
         self.start = cache.length
         self.length = len(tokens)
         self.blends = cache.blends
+        self.horizon = horizon
 
     def enter_layer(self) -> None:
         """Leave with `CancelledError` once cancelled."""
@@ -68,7 +72,7 @@ class BlendPass:
         return embedded
 
     def vector(self, name: str) -> Array:
-        """Return a tensor of one dimension."""
+        """Return a tensor that is used as it stands."""
         return self._weights.vectors[name]
 
     def project(self, names: LinearGroup, inputs: Array) -> tuple[Array, ...]:
@@ -78,6 +82,19 @@ class BlendPass:
             self._deltas.add(names, inputs, outputs)
         return outputs
 
+    def project_expert(
+        self, names: LinearGroup, expert: int, inputs: Array, columns: HostArray
+    ) -> tuple[Array, ...]:
+        """Multiply some columns ``[in, C]`` by one expert's part of each weight; add the blends' deltas."""
+        outputs = self._weights.experts[names][expert].apply(inputs)
+        if self._deltas is not None:
+            self._deltas.add_to_expert(names, expert, inputs, outputs, columns // self.length)
+        return outputs
+
     def to_device(self, array: HostArray) -> Array:
         """Bring an array of the model's own to the device."""
         return self._backend.to_device(array)
+
+    def to_host(self, array: Array) -> HostArray:
+        """Bring an array to the host."""
+        return self._backend.to_host(array)

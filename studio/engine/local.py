@@ -149,11 +149,14 @@ class LocalEngine:
         base = self._opened()
         random = np.random.default_rng(sampling.seed)
         count = min(sampling.max_tokens, base.model.context_length - len(tokens))
+        horizon = len(tokens) + count
         decoder: Decoder | None = None
         for _ in range(count):
             if self._base is not base:
                 raise CancelledError
-            decoder, logits = self._backend.run(partial(self._continue, decoder, tokens, state, cancelled))
+            decoder, logits = self._backend.run(
+                partial(self._continue, decoder, tokens, state, horizon, cancelled)
+            )
             token = choose_token(logits[0], sampling, random)
             if token in stop:
                 return
@@ -161,14 +164,25 @@ class LocalEngine:
             tokens = [token]
 
     def _continue(
-        self, decoder: Decoder | None, tokens: list[int], state: BlendState, cancelled: Cancelled
+        self,
+        decoder: Decoder | None,
+        tokens: list[int],
+        state: BlendState,
+        horizon: int,
+        cancelled: Cancelled,
     ) -> tuple[Decoder, FloatArray]:
         """Feed tokens to the decoder of a stream; the first ones make it."""
         if decoder is None:
-            decoder = self._decoder([state], len(tokens) + GENERATION_ROOM, cancelled)
+            decoder = self._decoder([state], len(tokens) + GENERATION_ROOM, cancelled, horizon)
         return decoder, decoder.last_logits(tokens)
 
-    def _decoder(self, states: Sequence[BlendState], capacity: int, cancelled: Cancelled) -> Decoder:
+    def _decoder(
+        self,
+        states: Sequence[BlendState],
+        capacity: int,
+        cancelled: Cancelled,
+        horizon: int | None = None,
+    ) -> Decoder:
         base = self._opened()
         blends = self._current_bank().bind(states)
         return Decoder(
@@ -178,6 +192,7 @@ class LocalEngine:
             blends,
             count=len(states),
             capacity=capacity,
+            horizon=horizon,
             cancelled=cancelled,
         )
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from studio.errors import MismatchError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,9 +22,10 @@ class PackedFactors:
     Attributes
     ----------
     a
-        The A factors stacked by rows, float32 ``[R, in]`` with R the sum of the ranks.
+        The A factors stacked by rows, float32 ``[R, in]`` with R the sum of the ranks; ``[E, R, in]`` for a
+        module of E experts.
     b
-        The B factors stacked by columns, float32 ``[out, R]``.
+        The B factors stacked by columns, float32 ``[out, R]`` or ``[E, out, R]``.
     scaling
         What each adapter itself scales by, repeated over its ranks, float32 ``[R]``.
     channel
@@ -48,23 +51,31 @@ def pack_factors(channels: Sequence[LowRankFactors | None]) -> PackedFactors | N
     present = [(index, factors) for index, factors in enumerate(channels) if factors is not None]
     if not present:
         return None
-    ranks = [factors.a.shape[0] for _, factors in present]
+    ranks = [factors.a.shape[-2] for _, factors in present]
     return PackedFactors(
         a=np.ascontiguousarray(
-            np.concatenate([factors.a for _, factors in present], axis=0), dtype=np.float32
+            np.concatenate([factors.a for _, factors in present], axis=-2), dtype=np.float32
         ),
         b=np.ascontiguousarray(
-            np.concatenate([factors.b for _, factors in present], axis=1), dtype=np.float32
+            np.concatenate([factors.b for _, factors in present], axis=-1), dtype=np.float32
         ),
         scaling=np.repeat([factors.scaling for _, factors in present], ranks).astype(np.float32),
         channel=np.repeat([index for index, _ in present], ranks).astype(np.intp),
     )
 
 
+def weight_shape(factors: LowRankFactors) -> tuple[int, ...]:
+    """Return the shape of the weight that factors fit: ``(out, in)``, or ``(E, out, in)`` for experts."""
+    return (*factors.b.shape[:-1], factors.a.shape[-1])
+
+
 def low_rank_delta(inputs: Any, a: Any, b: Any, rank_scales: Any) -> Any:
     """Compute sum_i s_i B_i A_i x for all channels at once, on whatever device the arrays live.
 
     Hu et al. 2021, https://arxiv.org/abs/2106.09685, section 4.1, summed over adapters by concatenation.
+    Experts take a block of inputs each, ``[E, T, in]``: anything else raises `MismatchError`.
     """
-    hidden = inputs @ a.T  # [T, in] @ [in, R] -> [T, R]
-    return (hidden * rank_scales) @ b.T  # [T, R] @ [R, out] -> [T, out]
+    if a.ndim == 3 and inputs.shape[:-2] != a.shape[:1]:
+        raise MismatchError(f"the inputs of {a.shape[0]} experts must be (E, T, in), not {inputs.shape}")
+    hidden = inputs @ a.swapaxes(-1, -2)  # [T, in] @ [in, R] -> [T, R]
+    return (hidden * rank_scales) @ b.swapaxes(-1, -2)  # [T, R] @ [R, out] -> [T, out]

@@ -37,6 +37,10 @@ class ForwardPass(Protocol):
         """N."""
 
     @property
+    def horizon(self) -> int:
+        """How long the sequence may become: the same in all its passes."""
+
+    @property
     def cache(self) -> KvCache:
         """The keys and values of the positions before `start`."""
 
@@ -47,13 +51,32 @@ class ForwardPass(Protocol):
         """Look the new tokens up in the embedding: ``[width, N * T]``."""
 
     def vector(self, name: str) -> Array:
-        """Return a tensor of one dimension, such as a norm's weight."""
+        """Return a tensor that multiplies nothing by a matrix product, such as a norm's weight."""
 
     def project(self, names: LinearGroup, inputs: Array) -> tuple[Array, ...]:
         """Multiply the inputs ``[in, N * T]`` by each weight of a group: ``[out, N * T]`` each."""
 
+    def project_expert(
+        self, names: LinearGroup, expert: int, inputs: Array, columns: HostArray
+    ) -> tuple[Array, ...]:
+        """Multiply C of the N * T columns, ``[in, C]``, by one expert's part of each weight ``(E, out, in)``.
+
+        Parameters
+        ----------
+        columns
+            Which columns the inputs are, ``[C]``.
+
+        Returns
+        -------
+        tuple
+            ``[out, C]`` each.
+        """
+
     def to_device(self, array: HostArray) -> Array:
         """Bring an array of the model's own to the device."""
+
+    def to_host(self, array: Array) -> HostArray:
+        """Bring an array that decides something to the host; waits until it is computed."""
 
 
 class Model(Protocol):
@@ -77,7 +100,7 @@ class Model(Protocol):
 
     @property
     def vectors(self) -> Sequence[str]:
-        """Every tensor that it uses as a vector."""
+        """Every tensor that it uses as it stands."""
 
     def hidden(self, run: ForwardPass) -> Array:
         """Run all layers over the new positions: ``[width, N * T]``, normalised for the head."""

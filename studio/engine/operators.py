@@ -28,9 +28,54 @@ def rms_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
         Added to the mean square.
     """
     mean_square = xp.mean(xp.square(x), axis=0)  # [N * T]
-    # Divided by infinity the column would be 0, and the overflow would go unseen.
-    mean_square = xp.where(xp.isfinite(mean_square), mean_square, xp.float32(math.nan))
-    return x / xp.sqrt(mean_square + epsilon) * weight[:, None]
+    return x / xp.sqrt(finite_or_nan(xp, mean_square) + epsilon) * weight[:, None]
+
+
+def finite_or_nan(xp: Any, x: Array) -> Array:
+    """Turn infinities to NaN where they would come out finite, and an overflow would go unseen."""
+    return xp.where(xp.isfinite(x), x, xp.float32(math.nan))
+
+
+def layer_norm(xp: Any, x: Array, weight: Array, bias: Array | None, epsilon: float) -> Array:
+    """Shift and scale each column to a mean of 0 and a variance of 1, then each row by its weight and bias.
+
+    Ba et al. 2016, https://arxiv.org/abs/1607.06450, equation 3.
+
+    Parameters
+    ----------
+    x
+        ``[D, N * T]``.
+    weight, bias
+        ``[D]``.
+    epsilon
+        Added to the variance.
+    """
+    centred = x - xp.mean(x, axis=0)  # [D, N * T]
+    normed = rms_norm(xp, centred, weight, epsilon)
+    return normed if bias is None else normed + bias[:, None]
+
+
+def head_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
+    """Scale each head to a root mean square of 1, then each of its rows by its weight.
+
+    Henry et al. 2020, https://arxiv.org/abs/2010.04245, with the norm of `rms_norm`.
+
+    Parameters
+    ----------
+    x
+        ``[heads, head_size, N, T]``.
+    weight
+        ``[head_size]``, which all heads share, or ``[heads, head_size]``.
+    epsilon
+        Added to the mean square.
+    """
+    mean_square = xp.mean(xp.square(x), axis=1, keepdims=True)  # [heads, 1, N, T]
+    return x / xp.sqrt(finite_or_nan(xp, mean_square) + epsilon) * weight[..., None, None]
+
+
+def head_layer_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
+    """Shift and scale each head to a mean of 0 and a variance of 1; as `head_norm` in all else."""
+    return head_norm(xp, x - xp.mean(x, axis=1, keepdims=True), weight, epsilon)
 
 
 def rotate_pairs(xp: Any, x: Array, cosines: Array, sines: Array) -> Array:
@@ -54,8 +99,31 @@ def rotate_pairs(xp: Any, x: Array, cosines: Array, sines: Array) -> Array:
     return turned
 
 
-def attention(xp: Any, queries: Array, keys: Array, values: Array, mask: Array | None) -> Array:
-    """Let every query attend to the keys: softmax(Q K^T / sqrt(head_size) + mask) V, heads grouped over keys.
+def rotate_halves(xp: Any, x: Array, cosines: Array, sines: Array) -> Array:
+    """Rotate row i of a head's first half with row i of its second: RoPE in Hugging Face's row order.
+
+    As `rotate_pairs` in all else.
+    """
+    half = cosines.shape[0]
+    first, second = x[:, :half], x[:, half : 2 * half]  # [heads, angles, N, T]
+    turned = xp.empty_like(x)
+    turned[:, :half] = first * cosines - second * sines
+    turned[:, half : 2 * half] = first * sines + second * cosines
+    turned[:, 2 * half :] = x[:, 2 * half :]
+    return turned
+
+
+def attention(
+    xp: Any,
+    queries: Array,
+    keys: Array,
+    values: Array,
+    mask: Array | None,
+    *,
+    scale: float | None = None,
+    softcap: float | None = None,
+) -> Array:
+    """Let every query attend to the keys: softmax(scale Q K^T + mask) V, heads grouped over keys.
 
     Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 1, with the groups of
     Ainslie et al. 2023, https://arxiv.org/abs/2305.13245.
@@ -68,6 +136,10 @@ def attention(xp: Any, queries: Array, keys: Array, values: Array, mask: Array |
         ``[N, groups, S, head_size]``: each group serves heads / groups neighbouring heads.
     mask
         ``[T, S]``: 0 where a query may look and -inf where not; None where it may look everywhere.
+    scale
+        None is 1 / sqrt(head_size).
+    softcap
+        Where given, the scaled scores go through `soft_cap` before the mask.
 
     Returns
     -------
@@ -77,11 +149,15 @@ def attention(xp: Any, queries: Array, keys: Array, values: Array, mask: Array |
     heads, size, blends, length = queries.shape
     groups, span = keys.shape[1], keys.shape[2]
     members = heads // groups
-    grouped = (queries * (1 / math.sqrt(size))).reshape(groups, members, size, blends, length)
+    if scale is None:
+        scale = 1 / math.sqrt(size)
+    grouped = (queries * scale).reshape(groups, members, size, blends, length)
     rows = grouped.transpose(3, 0, 1, 4, 2).reshape(blends, groups, members * length, size)
     scores = rows @ keys.swapaxes(
         -1, -2
     )  # [N, groups, members * T, size] @ [.., size, S] -> [.., members * T, S]
+    if softcap is not None:
+        scores = soft_cap(xp, scores, softcap)
     if mask is not None:
         by_query = scores.reshape(blends, groups, members, length, span)  # a view: masked in place
         by_query += mask
@@ -92,12 +168,34 @@ def attention(xp: Any, queries: Array, keys: Array, values: Array, mask: Array |
     return by_head.reshape(heads * size, blends * length)
 
 
-def causal_mask(xp: Any, start: int, length: int) -> Array | None:
-    """Make the mask ``[T, start + T]`` that hides later positions; None for one query, which sees all."""
+def causal_mask(xp: Any, start: int, length: int, first: int = 0, window: int | None = None) -> Array | None:
+    """Make the mask ``[T, start + T - first]`` that hides later positions; None for one query: it sees all.
+
+    Parameters
+    ----------
+    start, length
+        The position of the first query, and T.
+    first
+        The position of the first key.
+    window
+        How many positions a query sees, its own among them; None is all from `first` on.
+    """
     if length == 1:
         return None
-    later = xp.arange(start + length)[None, :] > xp.arange(start, start + length)[:, None]
-    return xp.where(later, xp.float32(-math.inf), xp.float32(0))
+    keys = xp.arange(first, start + length)[None, :]
+    queries = xp.arange(start, start + length)[:, None]
+    hidden = keys > queries
+    if window is not None:
+        hidden = xp.logical_or(hidden, queries - keys > window - 1)
+    return xp.where(hidden, xp.float32(-math.inf), xp.float32(0))
+
+
+def soft_cap(xp: Any, x: Array, limit: float) -> Array:
+    """Squeeze values smoothly into (-limit, limit): limit tanh(x / limit); infinity is NaN.
+
+    Gemma Team 2024, https://arxiv.org/abs/2408.00118, section 2.
+    """
+    return xp.tanh(finite_or_nan(xp, x) / limit) * limit
 
 
 def swiglu(xp: Any, gate: Array, up: Array) -> Array:
@@ -112,6 +210,28 @@ def swiglu(xp: Any, gate: Array, up: Array) -> Array:
     activated = xp.divide(gate, below, out=below)
     activated *= up
     return activated
+
+
+def sigmoid(xp: Any, x: Array) -> Array:
+    """Compute 1 / (1 + exp(-x))."""
+    return 1 / (1 + xp.exp(xp.minimum(xp.negative(x), 80.0)))  # exp(80) is within float32
+
+
+def gelu(xp: Any, x: Array) -> Array:
+    """Compute x times the normal distribution function of x, in the approximation by tanh.
+
+    Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415, section 2.
+    """
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))
+    return 0.5 * x * (1 + xp.tanh(inner))
+
+
+def geglu(xp: Any, gate: Array, up: Array) -> Array:
+    """Compute gelu(gate) * up.
+
+    Shazeer 2020, https://arxiv.org/abs/2002.05202, equation 6.
+    """
+    return gelu(xp, gate) * up
 
 
 def log_normaliser(xp: Any, logits: Array) -> Array:

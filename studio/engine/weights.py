@@ -65,12 +65,15 @@ class Weights:
         float32 ``[V, width]``.
     linears
         By group. A base without a head of its own has the embedding there.
+    experts
+        By group, the parts of each expert, where the weights are ``(E, out, in)``.
     vectors
         float32 ``[D]`` each, by name.
     """
 
     embedding: Array
     linears: dict[LinearGroup, Linear]
+    experts: dict[LinearGroup, tuple[Linear, ...]]
     vectors: dict[str, Array]
 
     @classmethod
@@ -80,41 +83,64 @@ class Weights:
         embedding = backend.to_device(_dense(base, EMBEDDING))
         tied = HEAD not in base.tensors
         groups = [group for group in model.linear_groups if not (tied and group == (HEAD,))]
-        linears = {}
+        linears, experts = {}, {}
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-            for group, linear in zip(groups, pool.map(lambda group: _fuse(base, group), groups), strict=True):
-                linears[group] = linear.on(backend)  # here, since one thread alone may talk to a device
+            for group, parts in zip(groups, pool.map(lambda group: _fuse(base, group), groups), strict=True):
+                # here, since one thread alone may talk to a device
+                loaded = tuple(part.on(backend) for part in parts)
+                if len(base.tensors[group[0]].shape) == 3:
+                    experts[group] = loaded
+                else:
+                    (linears[group],) = loaded
         if tied:
             linears[(HEAD,)] = Linear(embedding, None, (embedding.shape[0],))
         vectors = {name: backend.to_device(_dense(base, name)) for name in model.vectors}
-        return cls(embedding, linears, vectors)
+        return cls(embedding, linears, experts, vectors)
 
-    def module_shapes(self) -> dict[str, tuple[int, int]]:
-        """Return ``(out, in)`` of every weight that an adapter can act on."""
-        shapes = {
+    def module_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return ``(out, in)`` or ``(E, out, in)`` of every weight that an adapter can act on."""
+        shapes: dict[str, tuple[int, ...]] = {
             name: (out, linear.inputs)
             for group, linear in self.linears.items()
             for name, out in zip(group, linear.outputs, strict=True)
+        }
+        shapes |= {
+            name: (len(parts), out, parts[0].inputs)
+            for group, parts in self.experts.items()
+            for name, out in zip(group, parts[0].outputs, strict=True)
         }
         vocabulary, width = self.embedding.shape
         return shapes | {EMBEDDING: (int(vocabulary), int(width))}
 
 
-def _fuse(base: BaseModel, group: LinearGroup) -> Linear:
-    """Dequantise the weights of a group into one array, with their biases where they have any."""
-    shapes = [base.tensors[name].shape for name in group]
-    outputs = tuple(shape[0] for shape in shapes)
+def _fuse(base: BaseModel, group: LinearGroup) -> tuple[Linear, ...]:
+    """Dequantise the weights of a group into one array, or into one for each expert."""
+    shapes = [_matrix_shape(base.tensors[name].shape) for name in group]
+    outputs = tuple(shape[-2] for shape in shapes)
+    if len(shapes[0]) == 3:
+        by_expert = np.concatenate([_dense(base, name) for name in group], axis=1)  # [E, out, in]
+        return tuple(Linear(weight, None, outputs) for weight in by_expert)
     fused = np.empty((sum(outputs), shapes[0][1]), dtype=np.float32)
     for name, rows in zip(group, _split(fused, outputs), strict=True):
         rows[:] = _dense(base, name)
+    return (Linear(fused, _fuse_biases(base, group, outputs), outputs),)
+
+
+def _matrix_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape as a matrix's: files may hold one of a single row as a vector."""
+    return shape if len(shape) > 1 else (1, *shape)
+
+
+def _fuse_biases(base: BaseModel, group: LinearGroup, outputs: tuple[int, ...]) -> HostArray | None:
+    """Put the biases of a group into one column, with zeros where a weight has none; None without any."""
     biases = [f"{name.removesuffix('.weight')}.bias" for name in group]
     if not any(name in base.tensors for name in biases):
-        return Linear(fused, None, outputs)
+        return None
     bias = np.zeros((sum(outputs), 1), dtype=np.float32)
     for name, rows in zip(biases, _split(bias, outputs), strict=True):
         if name in base.tensors:
             rows[:, 0] = _dense(base, name)
-    return Linear(fused, bias, outputs)
+    return bias
 
 
 def _dense(base: BaseModel, name: str) -> HostArray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studio.engine.low_rank import low_rank_delta
+from studio.engine.low_rank import low_rank_delta, weight_shape
 from studio.errors import FormatError
 
 if TYPE_CHECKING:
@@ -27,16 +27,19 @@ _versions = itertools.count(1)
 class LoraFactors:
     """The two factors of one module: dW = scaling * B @ A, shaped like the weight W ``(out, in)``.
 
+    A weight ``(E, out, in)`` of E experts takes a pair for each of them: A ``(E, rank, in)`` and B
+    ``(E, out, rank)``.
+
     Hu et al. 2021, https://arxiv.org/abs/2106.09685; rank stabilisation: Kalajdzievski 2023,
     https://arxiv.org/abs/2312.03732. The arrays are kept as read-only float32.
 
     Attributes
     ----------
     a
-        The down-projection A, ``(rank, in)``.
+        The down-projection A, ``(rank, in)`` or ``(E, rank, in)``.
     b
-        The up-projection B, ``(out, rank)``. For ``token_embd.weight``, whose rows are tokens, B is
-        ``(vocab, rank)`` and A ``(rank, embd)``: a look-up adds ``scaling * B[tokens] @ A``.
+        The up-projection B, ``(out, rank)`` or ``(E, out, rank)``. For ``token_embd.weight``, whose rows are
+        tokens, B is ``(vocab, rank)`` and A ``(rank, embd)``: a look-up adds ``scaling * B[tokens] @ A``.
     alpha
         The adapter's alpha; 0 silences it.
     rank_stabilised
@@ -57,7 +60,7 @@ class LoraFactors:
     @property
     def rank(self) -> int:
         """The inner dimension."""
-        return int(self.a.shape[0])
+        return int(self.a.shape[-2])
 
     @property
     def scaling(self) -> float:
@@ -65,9 +68,9 @@ class LoraFactors:
         return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """The shape ``(out, in)`` of the weight these factors fit."""
-        return int(self.b.shape[0]), int(self.a.shape[1])
+    def shape(self) -> tuple[int, ...]:
+        """The shape ``(out, in)`` or ``(E, out, in)`` of the weight these factors fit."""
+        return weight_shape(self)
 
 
 class Adapter:
@@ -152,7 +155,10 @@ class Adapter:
         return self._factors[module].rank if module in self._factors else 0
 
     def delta(self, module: str, inputs: FloatArray) -> FloatArray | None:
-        """Return scaling * B A x for inputs ``[..., in]`` as ``[..., out]``, or None without the module."""
+        """Return scaling * B A x for inputs ``[..., in]`` as ``[..., out]``, or None without the module.
+
+        Experts take a block of inputs each: ``[E, T, in]`` becomes ``[E, T, out]``.
+        """
         factors = self._factors.get(module)
         if factors is None:
             return None
@@ -175,7 +181,7 @@ def _read_only(array: FloatArray) -> FloatArray:
 
 def _check_factors(factors: Mapping[str, LoraFactors], source: Path | None) -> None:
     for module, pair in factors.items():
-        if pair.a.ndim != 2 or pair.b.ndim != 2 or pair.a.shape[0] != pair.b.shape[1] or 0 in pair.a.shape:
+        if not _fit_together(pair.a, pair.b):
             raise FormatError(
                 f"A {pair.a.shape} and B {pair.b.shape} are no pair: A must be (rank, in) and B (out, rank)",
                 path=source,
@@ -201,6 +207,13 @@ def _check_factors(factors: Mapping[str, LoraFactors], source: Path | None) -> N
             path=source,
             remedy="The training diverged; use an earlier checkpoint",
         )
+
+
+def _fit_together(a: FloatArray, b: FloatArray) -> bool:
+    """Say whether A is ``(rank, in)`` and B ``(out, rank)``, or both the same number of such matrices."""
+    if a.ndim not in (2, 3) or a.ndim != b.ndim or 0 in a.shape:
+        return False
+    return bool(a.shape[-2] == b.shape[-1] and a.shape[:-2] == b.shape[:-2])
 
 
 def listing(names: Sequence[str], most: int = 8) -> str:

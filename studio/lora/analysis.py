@@ -85,14 +85,15 @@ def gram(factors: Sequence[LowRankFactors | None]) -> Norms:
     """Return the inner products G_ij = <dW_i, dW_j> of N adapters on one module, float64 ``[N, N]``.
 
     <dW_i, dW_j> = c_i c_j tr((B_j^T B_i) (A_i A_j^T)), so with the factors side by side along the rank all
-    N^2 of them are blocks of one product of two small matrices.
+    N^2 of them are blocks of one product of two small matrices. Those of experts are summed over the experts.
     """
     packed = pack_factors(factors)
     if packed is None:
         return np.zeros((len(factors), len(factors)))
     a, b = packed.a.astype(np.float64), packed.b.astype(np.float64)
     scaling = packed.scaling.astype(np.float64)
-    products = (a @ a.T) * (b.T @ b) * np.outer(scaling, scaling)  # [R, R]
+    products = (a @ a.swapaxes(-1, -2)) * (b.swapaxes(-1, -2) @ b)  # [R, R] or [E, R, R]
+    products = products.reshape(-1, *products.shape[-2:]).sum(axis=0) * np.outer(scaling, scaling)  # [R, R]
     member = (packed.channel[:, None] == np.arange(len(factors))).astype(np.float64)  # [R, N]
     return np.asarray(member.T @ products @ member)  # sums each block: [N, N]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studio.contracts import BlendState, DeltaAdapter, FloatArray, LowRankAdapter
-from studio.engine.low_rank import PackedFactors, low_rank_delta, pack_factors
+from studio.engine.low_rank import PackedFactors, low_rank_delta, pack_factors, weight_shape
 from studio.errors import MismatchError
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class BlendDelta:
                 scales.append(channel.scale)
         if low_rank:
             packed = self._packed(module, low_rank)
-            if inputs.shape[-1] != packed.a.shape[1]:
+            if inputs.shape[-1] != packed.a.shape[-1]:
                 raise MismatchError(
-                    f"takes inputs of {packed.a.shape[1]} features, not {inputs.shape[-1]}", where=module
+                    f"takes inputs of {packed.a.shape[-1]} features, not {inputs.shape[-1]}", where=module
                 )
             rank_scales = packed.rank_scales(np.asarray(scales, dtype=np.float32))
             delta = low_rank_delta(inputs, packed.a, packed.b, rank_scales)
@@ -66,7 +66,7 @@ class BlendDelta:
         if known is not None and known[0] == versions:
             return known[1]
         factors = [adapter.factors[module] for adapter in adapters.values()]
-        shapes = {(pair.b.shape[0], pair.a.shape[1]) for pair in factors}
+        shapes = {weight_shape(pair) for pair in factors}
         if len(shapes) > 1:
             raise MismatchError(
                 f"the adapters act on weights of different shapes {sorted(shapes)}",

@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 
     from studio.contracts import FloatArray, MetadataValue
 
-PERMUTED_ARCHITECTURES = frozenset({"llama", "granite", "minicpm", "olmo", "deepseek", "xverse", "baichuan"})
-"""Whose converters reorder the rows of Q and K: GGUF rotates pairs there, Hugging Face rotates halves."""
+PERMUTED_ARCHITECTURES = frozenset(
+    "arcee arctic baichuan chameleon deci deepseek granite granite-swa granitehybrid granitemoe llada llama "
+    "llama-embed minicpm mistral3 nanbeige olmo smollm3 xverse".split()
+)
+"""Whose converters reorder the rows of Q and K: GGUF rotates pairs there, Hugging Face rotates halves.
+
+From llama.cpp's conversion/*.py: the classes that call ``permute``, and those that inherit it.
+"""
 
 _HEAD_COUNT_KEYS = {"attn_q": "attention.head_count", "attn_k": "attention.head_count_kv"}
 

@@ -63,12 +63,16 @@ class AdapterReport:
 
 
 def adaptable_modules(base: BaseModel) -> tuple[str, ...]:
-    """Return the base's weights that a LoRA can act on: linear weights in blocks, embeddings, output."""
+    """Return the base's weights that a LoRA can act on: linear weights in blocks, embeddings, output.
+
+    A weight of experts is one module, of three dimensions; a norm can have one weight for each head.
+    """
     return tuple(
         name
         for name, info in base.tensors.items()
-        if len(info.shape) == 2
+        if len(info.shape) in (2, 3)
         and name.endswith(".weight")
+        and not name.endswith("_norm.weight")
         and (name.startswith("blk.") or name in (EMBEDDING, OUTPUT))
     )
 
@@ -178,7 +182,7 @@ def as_adapter(adapter: LowRankAdapter) -> Adapter:
     return Adapter(
         adapter.name,
         {
-            module: LoraFactors(pair.a, pair.b, alpha=pair.scaling * pair.a.shape[0])
+            module: LoraFactors(pair.a, pair.b, alpha=pair.scaling * pair.a.shape[-2])
             for module, pair in adapter.factors.items()
         },
     )

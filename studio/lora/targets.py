@@ -20,6 +20,14 @@ TARGET_ORDER = (
     "ffn_gate",
     "ffn_up",
     "ffn_down",
+    "ffn_gate_inp",
+    "ffn_gate_exps",
+    "ffn_up_exps",
+    "ffn_down_exps",
+    "ffn_gate_inp_shexp",
+    "ffn_gate_shexp",
+    "ffn_up_shexp",
+    "ffn_down_shexp",
     "output",
 )
 """The order in which a token meets the targets; others follow by name."""

@@ -25,21 +25,29 @@ BLOCK = {
     "ffn_up": (HIDDEN, WIDTH),
     "ffn_down": (WIDTH, HIDDEN),
 }
+EXPERTS = {
+    "blk.1.ffn_gate_exps.weight": (3, HIDDEN, WIDTH),
+    "blk.1.ffn_up_exps.weight": (3, HIDDEN, WIDTH),
+    "blk.1.ffn_down_exps.weight": (3, WIDTH, HIDDEN),
+}
 
 
 @pytest.fixture(scope="session")
 def small_base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], GgufFile]]:
-    """Open a model of two layers, 4 heads and 2 key heads, of any architecture, with an output of its own."""
+    """Open a model of any architecture: two layers, 4 heads, 2 key heads, 3 experts, an output of its own."""
     opened: dict[str, GgufFile] = {}
 
     def base(architecture: str = "llama") -> GgufFile:
         if architecture not in opened:
-            shapes = {
+            shapes: dict[str, tuple[int, ...]] = {
                 f"blk.{layer}.{target}.weight": shape
                 for layer in range(LAYERS)
                 for target, shape in BLOCK.items()
             }
-            shapes |= {"token_embd.weight": (VOCABULARY, WIDTH), "output.weight": (VOCABULARY, WIDTH)}
+            shapes |= EXPERTS | {
+                "token_embd.weight": (VOCABULARY, WIDTH),
+                "output.weight": (VOCABULARY, WIDTH),
+            }
             metadata: dict[str, MetadataValue] = {
                 "general.architecture": architecture,
                 "general.name": f"small {architecture}",

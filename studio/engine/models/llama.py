@@ -1,218 +1,211 @@
-"""The architecture `llama`: Llama, Mistral, SmolLM2 and their kin.
+"""The architecture `llama`: Llama, Mistral, SmolLM2 and their kin; the plain form that others vary.
 
 Touvron et al. 2023, https://arxiv.org/abs/2302.13971, section 2.2, with grouped attention.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
+import math
+from typing import TYPE_CHECKING, ClassVar
 
 from studio.engine.kv_cache import CacheShape
 from studio.engine.model import EMBEDDING, HEAD, ForwardPass, LinearGroup
-from studio.engine.models.hyperparameters import Hyperparameters, Size
-from studio.engine.operators import attention, causal_mask, rms_norm, rotate_pairs, swiglu
+from studio.engine.models.hyperparameters import ExpectedTensors, Hyperparameters, Sizes
+from studio.engine.models.rope import ROPE_FACTORS, Rope, View, read_rope, view
+from studio.engine.operators import attention, rms_norm, rotate_pairs, swiglu
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from studio.contracts import BaseModel
-    from studio.engine.backend import Array, HostArray
+    from studio.engine.backend import Array
 
-ROPE_FACTORS = "rope_freqs.weight"
+OUTPUT_NORM = "output_norm.weight"
 
 
-@dataclass(frozen=True)
 class LlamaLayer:
     """The tensor names of one layer, grouped as they are multiplied."""
 
-    attention_norm: str
-    query_key_value: LinearGroup
-    attention_output: LinearGroup
-    feed_forward_norm: str
-    gate_up: LinearGroup
-    down: LinearGroup
-
-    @classmethod
-    def named(cls, index: int) -> LlamaLayer:
-        """Return the names of layer `index`."""
+    def __init__(self, index: int) -> None:
         block = f"blk.{index}"
-        return cls(
-            attention_norm=f"{block}.attn_norm.weight",
-            query_key_value=(f"{block}.attn_q.weight", f"{block}.attn_k.weight", f"{block}.attn_v.weight"),
-            attention_output=(f"{block}.attn_output.weight",),
-            feed_forward_norm=f"{block}.ffn_norm.weight",
-            gate_up=(f"{block}.ffn_gate.weight", f"{block}.ffn_up.weight"),
-            down=(f"{block}.ffn_down.weight",),
+        self.attention_norm = f"{block}.attn_norm.weight"
+        self.query_key_value: LinearGroup = (
+            f"{block}.attn_q.weight",
+            f"{block}.attn_k.weight",
+            f"{block}.attn_v.weight",
         )
+        self.attention_output: LinearGroup = (f"{block}.attn_output.weight",)
+        self.feed_forward_norm = f"{block}.ffn_norm.weight"
+        self.gate_up: LinearGroup = (f"{block}.ffn_gate.weight", f"{block}.ffn_up.weight")
+        self.down: LinearGroup = (f"{block}.ffn_down.weight",)
+
+    @property
+    def linear_groups(self) -> tuple[LinearGroup, ...]:
+        """Every group, in the order of use."""
+        return self.query_key_value, self.attention_output, self.gate_up, self.down
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """The norms over the whole width."""
+        return self.attention_norm, self.feed_forward_norm
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Every tensor that is used as a vector."""
+        return self.norms
+
+    def expect(self, tensors: ExpectedTensors, size: Sizes) -> None:
+        """Say which tensors the layer has, of which shapes."""
+        for name in self.norms:
+            tensors.require(name, size.width)
+        tensors.require_linear(self.query_key_value, (size.queries, size.keys, size.keys), size.width)
+        tensors.require_linear(self.attention_output, (size.width,), size.queries)
+        self.expect_feed_forward(tensors, size)
+
+    def expect_feed_forward(self, tensors: ExpectedTensors, size: Sizes) -> None:
+        """Say which tensors the feed-forward has, of which shapes."""
+        tensors.require_linear(self.gate_up, (size.inner, size.inner), size.width)
+        tensors.require_linear(self.down, (size.width,), size.inner)
 
 
-@dataclass(frozen=True)
 class Llama:
-    """A llama of given hyperparameters.
+    """A llama of the hyperparameters of a base.
 
-    Attributes
+    Parameters
     ----------
-    frequencies
-        float64 ``[angles]``: by how many radians a position turns each pair of rows.
+    base
+        Its hyperparameters are read and checked against its tensors; its weights are not.
+
+    Raises
+    ------
+    FormatError
+        For a hyperparameter that cannot be right, or a tensor that does not fit: it names them.
+    UnsupportedError
+        For one that the engine has no operators for.
     """
 
-    vocabulary_size: int
-    context_length: int
-    heads: int
-    groups: int
-    head_size: int
-    epsilon: float
-    frequencies: HostArray
-    layers: tuple[LlamaLayer, ...]
+    rotate: ClassVar[Callable[..., Array]] = staticmethod(rotate_pairs)
+    """In which order the rows of queries and keys stand."""
 
-    @classmethod
-    def from_base(cls, base: BaseModel) -> Llama:
-        """Read and check the hyperparameters. Raises `FormatError` naming the key, or `UnsupportedError`."""
+    epsilon_key: ClassVar[str] = "attention.layer_norm_rms_epsilon"
+    """Which key tells what the norms add to the mean square."""
+
+    has_experts: ClassVar[bool] = False
+    """Whether it mixes experts."""
+
+    layer_type: type[LlamaLayer] = LlamaLayer
+    layers: Sequence[LlamaLayer]
+
+    def __init__(self, base: BaseModel) -> None:
         read = Hyperparameters(base)
-        blocks = read.count("block_count")
-        read.check_block_count(blocks)
-        if read.value("expert_count"):
+        self.layers = self.make_layers(read)
+        if read.value("expert_count") and not self.has_experts:
             raise read.unsupported("expert_count", "a mixture of experts")
-        width = read.count("embedding_length")
-        heads = read.count("attention.head_count")
-        groups = read.count("attention.head_count_kv", heads)
-        if heads % groups:
-            raise read.fault("attention.head_count_kv", f"{heads} heads do not share {groups} keys evenly")
-        size_key = "attention.key_length"
-        if read.value(size_key) is None:
-            size_key = "attention.head_count"
-            if width % heads:
-                raise read.fault(size_key, f"a width of {width} does not divide into {heads} heads")
-        head_size = read.count("attention.key_length", width // heads)
-        if read.count("attention.value_length", head_size) != head_size:
-            raise read.unsupported("attention.value_length", "values of another length than the keys")
-        rotated = read.count("rope.dimension_count", head_size)
-        if rotated > head_size or rotated % 2:
-            raise read.fault(
-                "rope.dimension_count", f"{rotated} is no even number up to the head size {head_size}"
-            )
-        layers = tuple(LlamaLayer.named(index) for index in range(blocks))
-        if read.value("vocab_size") is not None:
-            vocabulary = Size(read.count("vocab_size"), read.key("vocab_size"))
-        else:
-            vocabulary = Size(base.tensors[EMBEDDING].shape[0] if EMBEDDING in base.tensors else 0, EMBEDDING)
-        read.check_tensors(
-            *_tensor_shapes(
-                layers,
-                vocabulary=vocabulary,
-                width=Size(width, read.key("embedding_length")),
-                queries=Size(heads * head_size, read.key(size_key)),
-                keys=Size(groups * head_size, read.key("attention.head_count_kv")),
-                inner=Size(read.count("feed_forward_length"), read.key("feed_forward_length")),
-                angles=Size(rotated // 2, read.key("rope.dimension_count")),
-            )
-        )
-        return cls(
-            vocabulary_size=vocabulary.value,
-            context_length=read.count("context_length"),
-            heads=heads,
-            groups=groups,
-            head_size=head_size,
-            epsilon=read.number("attention.layer_norm_rms_epsilon"),
-            frequencies=_rope_frequencies(read, rotated),
-            layers=layers,
-        )
+        self.heads = read.heads()
+        size = read.sizes(self.heads)
+        read.check_tensors(self.expected_tensors(size))
+        self.vocabulary_size = size.vocabulary.value
+        self.context_length = read.count("context_length")
+        self.epsilon = read.number(self.epsilon_key)
+        self.attention_scale = 1 / math.sqrt(self.heads.size)
+        self.attention_cap: float | None = None
+        self.windows: Sequence[int | None] = [None] * len(self.layers)
+        self.rope = self.rope_from(read)
+
+    def make_layers(self, read: Hyperparameters) -> Sequence[LlamaLayer]:
+        """Name the tensors of every layer."""
+        return [self.layer_type(index) for index in range(read.blocks())]
+
+    def rope_from(self, read: Hyperparameters) -> Rope:
+        """Read the turning of queries and keys."""
+        return read_rope(read, self.heads.rotated)
+
+    def expected_tensors(self, size: Sizes) -> ExpectedTensors:
+        """List every tensor that the base must or may have."""
+        tensors = ExpectedTensors()
+        tensors.require(EMBEDDING, size.vocabulary, size.width)
+        tensors.require(OUTPUT_NORM, size.width)
+        tensors.allow(HEAD, size.vocabulary, size.width)
+        tensors.allow(ROPE_FACTORS, size.angles)
+        for layer in self.layers:
+            layer.expect(tensors, size)
+        return tensors
 
     @property
     def cache_shape(self) -> CacheShape:
         """What one position takes in the cache."""
-        return CacheShape(len(self.layers), self.groups, self.head_size)
+        return CacheShape(len(self.layers), self.heads.groups, self.heads.size)
 
     @property
     def linear_groups(self) -> tuple[LinearGroup, ...]:
         """Every group of every layer, and the head."""
-        groups = [
-            group
-            for layer in self.layers
-            for group in (layer.query_key_value, layer.attention_output, layer.gate_up, layer.down)
-        ]
-        return (*groups, (HEAD,))
+        return (*(group for layer in self.layers for group in layer.linear_groups), (HEAD,))
 
     @property
     def vectors(self) -> tuple[str, ...]:
-        """The weights of the norms."""
-        norms = [norm for layer in self.layers for norm in (layer.attention_norm, layer.feed_forward_norm)]
-        return (*norms, "output_norm.weight")
+        """The vectors of every layer, and the last norm."""
+        return (*(name for layer in self.layers for name in layer.vectors), OUTPUT_NORM)
 
     def hidden(self, run: ForwardPass) -> Array:
         """Run all layers over the new positions: ``[width, N * T]``, normalised for the head."""
-        xp = run.xp
-        positions = np.arange(run.start, run.start + run.length)
-        angles = np.multiply.outer(self.frequencies, positions)[:, None]  # [angles, 1, T]
-        cosines = run.to_device(np.cos(angles).astype(np.float32))
-        sines = run.to_device(np.sin(angles).astype(np.float32))
-        mask = causal_mask(xp, run.start, run.length)
-        per_head = (-1, self.head_size, run.blends, run.length)
-
-        x = run.embed()  # [width, N * T]
-        for index, layer in enumerate(self.layers):
+        x = self.embed(run)  # [width, N * T]
+        views = self.views(run)
+        for index in range(len(self.layers)):
             run.enter_layer()
-            normed = rms_norm(xp, x, run.vector(layer.attention_norm), self.epsilon)
-            q, k, v = (part.reshape(per_head) for part in run.project(layer.query_key_value, normed))
-            q = rotate_pairs(xp, q, cosines, sines)  # [heads, head_size, N, T]
-            k = rotate_pairs(xp, k, cosines, sines)  # [groups, head_size, N, T]
-            keys, values = run.cache.append(index, k, v)
-            (attended,) = run.project(layer.attention_output, attention(xp, q, keys, values, mask))
-            x = x + attended
+            x = self.block(run, index, x, views[index])
+        return self.norm(run, x, OUTPUT_NORM)
 
-            normed = rms_norm(xp, x, run.vector(layer.feed_forward_norm), self.epsilon)
-            gate, up = run.project(layer.gate_up, normed)  # [inner, N * T]
-            (fed,) = run.project(layer.down, swiglu(xp, gate, up))
-            x = x + fed
-        return rms_norm(xp, x, run.vector("output_norm.weight"), self.epsilon)
+    def block(self, run: ForwardPass, index: int, x: Array, view: View) -> Array:
+        """Run one layer: ``[width, N * T]`` to the same."""
+        layer = self.layers[index]
+        x = x + self.attend(run, index, self.norm(run, x, layer.attention_norm), view)
+        return x + self.feed_forward(run, index, self.norm(run, x, layer.feed_forward_norm))
+
+    def embed(self, run: ForwardPass) -> Array:
+        """Look the new tokens up: ``[width, N * T]``."""
+        return run.embed()
+
+    def views(self, run: ForwardPass) -> Sequence[View]:
+        """Say how each layer looks at the positions."""
+        by_window = {window: view(run, self.rope_of(window), window) for window in set(self.windows)}
+        return [by_window[window] for window in self.windows]
+
+    def rope_of(self, window: int | None) -> Rope:
+        """Return the turning of the layers with this window."""
+        return self.rope
+
+    def norm(self, run: ForwardPass, x: Array, name: str) -> Array:
+        """Normalise columns by the norm of this name."""
+        return rms_norm(run.xp, x, run.vector(name), self.epsilon)
+
+    def attend(self, run: ForwardPass, index: int, normed: Array, view: View) -> Array:
+        """Attend in one layer: ``[width, N * T]`` to the same."""
+        layer = self.layers[index]
+        q, k, v = self.queries_keys_values(run, index, normed)
+        q = self.rotate(run.xp, q, view.cosines, view.sines)  # [heads, head_size, N, T]
+        k = self.rotate(run.xp, k, view.cosines, view.sines)  # [groups, head_size, N, T]
+        keys, values = run.cache.append(index, k, v)
+        seen = (keys[:, :, view.first :], values[:, :, view.first :])  # [N, groups, S, head_size]
+        attended = attention(
+            run.xp, q, *seen, view.mask, scale=self.attention_scale, softcap=self.attention_cap
+        )
+        (output,) = run.project(layer.attention_output, attended)
+        return output
+
+    def queries_keys_values(self, run: ForwardPass, index: int, normed: Array) -> tuple[Array, Array, Array]:
+        """Project to queries, keys and values, before they are turned: ``[heads, head_size, N, T]``."""
+        per_head = (-1, self.heads.size, run.blends, run.length)
+        q, k, v = run.project(self.layers[index].query_key_value, normed)
+        return q.reshape(per_head), k.reshape(per_head), v.reshape(per_head)
+
+    def feed_forward(self, run: ForwardPass, index: int, normed: Array) -> Array:
+        """Feed forward in one layer: ``[width, N * T]`` to the same."""
+        layer = self.layers[index]
+        gate, up = run.project(layer.gate_up, normed)  # [inner, N * T]
+        (fed,) = run.project(layer.down, swiglu(run.xp, gate, up))
+        return fed
 
     def logits(self, run: ForwardPass, hidden: Array) -> Array:
         """Turn columns of `hidden` into logits: ``[width, C] -> [V, C]``."""
         (logits,) = run.project((HEAD,), hidden)
         return logits
-
-
-def _tensor_shapes(
-    layers: tuple[LlamaLayer, ...],
-    *,
-    vocabulary: Size,
-    width: Size,
-    queries: Size,
-    keys: Size,
-    inner: Size,
-    angles: Size,
-) -> tuple[dict[str, tuple[Size, ...]], dict[str, tuple[Size, ...]]]:
-    """List the shapes of the tensors a llama must have, and of those it may have."""
-    required: dict[str, tuple[Size, ...]] = {EMBEDDING: (vocabulary, width), "output_norm.weight": (width,)}
-    optional: dict[str, tuple[Size, ...]] = {HEAD: (vocabulary, width), ROPE_FACTORS: (angles,)}
-    for layer in layers:
-        required[layer.attention_norm] = required[layer.feed_forward_norm] = (width,)
-        linear = {
-            **dict(zip(layer.query_key_value, (queries, keys, keys), strict=True)),
-            **dict.fromkeys(layer.attention_output + layer.down, width),
-            **dict.fromkeys(layer.gate_up, inner),
-        }
-        inputs = {**dict.fromkeys(layer.attention_output, queries), **dict.fromkeys(layer.down, inner)}
-        for name, out in linear.items():
-            required[name] = (out, inputs.get(name, width))
-            optional[f"{name.removesuffix('.weight')}.bias"] = (out,)
-    return required, optional
-
-
-def _rope_frequencies(read: Hyperparameters, rotated: int) -> HostArray:
-    """Return each pair's turn per position, ``[rotated / 2]``: base^(-2i / rotated), scaled as the file says.
-
-    Linear scaling: Chen et al. 2023, https://arxiv.org/abs/2306.15595. Factors per pair, as Llama 3.1 has
-    them, are a tensor of their own.
-    """
-    base = read.number("rope.freq_base", 10000.0)
-    frequencies: HostArray = base ** (-np.arange(0, rotated, 2, dtype=np.float64) / rotated)
-    if ROPE_FACTORS in read.base.tensors:
-        frequencies = frequencies / read.base.dense(ROPE_FACTORS)
-    scaling = read.value("rope.scaling.type") or "none"
-    if scaling not in ("none", "linear"):
-        raise read.unsupported("rope.scaling.type", f"RoPE scaling of the type {scaling!r}")
-    if scaling == "linear":
-        return frequencies / read.number("rope.scaling.factor")
-    return frequencies / read.number("rope.scale_linear", 1.0)

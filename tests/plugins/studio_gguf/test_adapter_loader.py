@@ -102,25 +102,31 @@ def test_a_rank_of_1_may_lack_its_dimension(write_gguf_adapter: WriteAdapter, tm
     assert (factors.rank, factors.shape) == (1, (8, 16))
 
 
-def test_norm_weights_and_experts_are_told_and_not_applied(
+def test_norm_weights_are_told_and_not_applied(
     write_gguf_adapter: WriteAdapter, small_base: SmallBase, tmp_path: Path
 ) -> None:
-    experts = "blk.0.ffn_up_exps.weight"
-    extra = {
-        "blk.0.attn_norm.weight": np.ones(16, np.float32),
-        f"{experts}.lora_a": np.ones((3, 2, 16), np.float32),
-        f"{experts}.lora_b": np.ones((3, 24, 2), np.float32),
-        "strange": np.ones(4, np.float32),
-    }
+    extra = {"blk.0.attn_norm.weight": np.ones(16, np.float32), "strange": np.ones(4, np.float32)}
     adapter, report = bind(
         load(write_gguf_adapter(tmp_path / "legal.gguf", value_tensors() | extra)), small_base()
     )
     assert adapter.modules == (V,)
-    assert report.unmatched == (experts, "strange")
-    assert (report.modules, report.matched) == (3, 1)
+    assert report.unmatched == ("strange",)
+    assert (report.modules, report.matched) == (2, 1)
     notes = " ".join(report.notes)
     assert "blk.0.attn_norm.weight" in notes
-    assert f"experts cannot be applied yet: {experts}" in notes
+    assert "strange" in notes
+
+
+def test_experts_have_a_pair_each(
+    write_gguf_adapter: WriteAdapter, small_base: SmallBase, tmp_path: Path
+) -> None:
+    experts = "blk.1.ffn_up_exps.weight"
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((3, 2, 16), np.float32), rng.standard_normal((3, 24, 2), np.float32)
+    tensors = {f"{experts}.lora_a": a, f"{experts}.lora_b": b}
+    adapter, report = bind(load(write_gguf_adapter(tmp_path / "legal.gguf", tensors)), small_base())
+    assert (adapter.rank(experts), adapter.factors[experts].scaling) == (2, 2)
+    assert report.norms[experts] == pytest.approx(np.linalg.norm(2 * b @ a), rel=1e-6)
 
 
 @pytest.mark.parametrize("half", ["a", "b"])

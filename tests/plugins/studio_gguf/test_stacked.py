@@ -38,6 +38,7 @@ MODULES = {
     "blk.0.attn_q.weight": (16, 16),
     "blk.0.ffn_up.weight": (24, 16),
     "blk.1.ffn_down.weight": (16, 24),
+    "blk.1.ffn_up_exps.weight": (3, 24, 16),
     "output.weight": (32, 16),
 }
 
@@ -47,8 +48,8 @@ def make_adapter(modules: dict[str, int], *, stabilised: bool = False, seed: int
     rng = np.random.default_rng(seed)
     factors = {
         module: LoraFactors(
-            rng.standard_normal((rank, MODULES[module][1]), np.float32),
-            rng.standard_normal((MODULES[module][0], rank), np.float32),
+            rng.standard_normal((*MODULES[module][:-2], rank, MODULES[module][-1]), np.float32),
+            rng.standard_normal((*MODULES[module][:-1], rank), np.float32),
             alpha=seed + 3,
             rank_stabilised=stabilised,
         )
@@ -69,8 +70,8 @@ def reload(path: Path, base: GgufFile) -> Adapter:
 
 def error_of(adapter: Adapter, stack: LoraStack, module: str, shape: tuple[int, ...]) -> float:
     """Compare the deltas of a loaded export and of the stack, relative to the stack's."""
-    inputs = np.random.default_rng(9).standard_normal((4, shape[1]), np.float32)
-    expected = stack.apply(module, inputs, shape[0])
+    inputs = np.random.default_rng(9).standard_normal((*shape[:-2], 4, shape[-1]), np.float32)
+    expected = stack.apply(module, inputs, shape[-2])
     found = adapter.delta(module, inputs)
     assert found is not None
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))

@@ -253,7 +253,7 @@ def test_an_mlx_directory_is_none(tmp_path: Path) -> None:
         {"lora_bias": True},
         {"modules_to_save": ["lm_head"]},
         {"layer_replication": [[0, 2]]},
-        {"target_parameters": ["mlp.experts.down_proj"]},
+        {"target_parameters": ["self_attn.q_proj.weight"]},
         {"trainable_token_indices": [5]},
         {"alora_invocation_tokens": [1, 2]},
         {"init_lora_weights": "pissa_niter_4"},

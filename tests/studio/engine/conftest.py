@@ -162,13 +162,19 @@ def make_adapter(base: MemoryBase, modules: Sequence[str], *, rank: int = 3, see
     random = np.random.default_rng(seed)
     factors: dict[str, LowRankFactors] = {}
     for module in modules:
-        out, inputs = base.arrays.get(module, base.arrays["token_embd.weight"]).shape
+        *experts, out, inputs = base.arrays.get(module, base.arrays["token_embd.weight"]).shape
         factors[module] = Factors(
-            a=random.standard_normal((rank, inputs), dtype=np.float32) / np.float32(np.sqrt(inputs)),
-            b=random.standard_normal((out, rank), dtype=np.float32),
+            a=random.standard_normal((*experts, rank, inputs), dtype=np.float32)
+            / np.float32(np.sqrt(inputs)),
+            b=random.standard_normal((*experts, out, rank), dtype=np.float32),
             scaling=float(random.uniform(0.3, 1.0)),
         )
     return MemoryAdapter(f"adapter-{seed}", factors)
+
+
+@pytest.fixture
+def memory_base() -> type[MemoryBase]:
+    return MemoryBase
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ MakeAdapter = Callable[..., Adapter]
 
 @pytest.fixture(scope="session")
 def make_adapter() -> MakeAdapter:
-    """Make an adapter of random numbers: shapes ``(out, in)`` by module, one rank for all."""
+    """Make an adapter of random numbers: shapes ``([E,] out, in)`` by module, one rank for all."""
 
     def make(
         name: str,
-        shapes: dict[str, tuple[int, int]],
+        shapes: dict[str, tuple[int, ...]],
         rank: int = 2,
         alpha: float = 4.0,
         seed: int = 0,
@@ -29,11 +29,11 @@ def make_adapter() -> MakeAdapter:
         rng = np.random.default_rng([seed, *name.encode()])
         factors = {
             module: LoraFactors(
-                rng.standard_normal((rank, inputs), dtype=np.float32),
-                rng.standard_normal((outputs, rank), dtype=np.float32),
+                rng.standard_normal((*experts, rank, inputs), dtype=np.float32),
+                rng.standard_normal((*experts, outputs, rank), dtype=np.float32),
                 alpha,
             )
-            for module, (outputs, inputs) in shapes.items()
+            for module, (*experts, outputs, inputs) in shapes.items()
         }
         return Adapter(name, factors, **more)  # type: ignore[arg-type]
 

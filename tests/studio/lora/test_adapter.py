@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from studio.contracts import LowRankAdapter
-from studio.errors import FormatError
+from studio.errors import FormatError, MismatchError
 from studio.lora.adapter import Adapter, LoraFactors
 
 Q = "blk.0.attn_q.weight"
+EXPERTS = "blk.0.ffn_up_exps.weight"
 
 
 def factors(rank: int = 2, alpha: float = 4.0, rank_stabilised: bool = False) -> LoraFactors:
@@ -35,6 +36,20 @@ def test_delta_is_scaling_times_b_a_x() -> None:
     delta = Adapter("pirate", {Q: pair}).delta(Q, x)
     assert delta is not None
     np.testing.assert_allclose(delta, x @ (pair.scaling * pair.b @ pair.a).T, rtol=1e-5, atol=1e-5)
+
+
+def test_experts_take_a_block_of_inputs_each() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((4, 2, 5)), rng.standard_normal((4, 3, 2))
+    pair = LoraFactors(a.astype(np.float32), b.astype(np.float32), alpha=4)
+    adapter = Adapter("pirate", {EXPERTS: pair})
+    x = rng.standard_normal((4, 7, 5)).astype(np.float32)
+    delta = adapter.delta(EXPERTS, x)
+    assert delta is not None
+    assert (pair.shape, pair.scaling) == ((4, 3, 5), 2)
+    np.testing.assert_allclose(delta, np.einsum("eor,eri,eti->eto", 2 * b, a, x), rtol=1e-4, atol=1e-4)
+    with pytest.raises(MismatchError, match="4 experts"):
+        adapter.delta(EXPERTS, x[0])
 
 
 def test_a_module_it_lacks_has_no_delta_and_rank_0() -> None:
@@ -67,8 +82,15 @@ def test_factors_cannot_be_written_behind_its_back() -> None:
 
 @pytest.mark.parametrize(
     ("a", "b"),
-    [((2, 5), (3, 3)), ((5,), (3, 5)), ((0, 5), (3, 0)), ((2, 5), (3, 2, 1))],
-    ids=["ranks differ", "A is no matrix", "rank 0", "B is no matrix"],
+    [
+        ((2, 5), (3, 3)),
+        ((5,), (3, 5)),
+        ((0, 5), (3, 0)),
+        ((2, 5), (3, 2, 1)),
+        ((4, 2, 5), (3, 2)),
+        ((4, 2, 5), (3, 3, 2)),
+    ],
+    ids=["ranks differ", "A is no matrix", "rank 0", "B is no matrix", "B has no experts", "experts differ"],
 )
 def test_what_is_no_pair_is_refused_by_module(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     pair = LoraFactors(np.zeros(a, dtype=np.float32), np.zeros(b, dtype=np.float32), 1)

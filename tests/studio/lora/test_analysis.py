@@ -15,7 +15,8 @@ from studio.lora.adapter import Adapter
 from studio.lora.analysis import BlendNorms, base_norms
 
 Q, K = "blk.0.attn_q.weight", "blk.0.attn_k.weight"
-SHAPES = {Q: (16, 12), K: (8, 12)}
+EXPERTS = "blk.0.ffn_up_exps.weight"
+SHAPES = {Q: (16, 12), K: (8, 12), EXPERTS: (3, 6, 12)}
 
 MakeAdapter = Callable[..., Adapter]
 
@@ -38,7 +39,9 @@ def test_norms_equal_those_of_dense_deltas(
     make_adapter: MakeAdapter, ranks: list[int], scales: list[float], has_k: list[bool]
 ) -> None:
     adapters = {
-        str(index): make_adapter(str(index), SHAPES if k else {Q: SHAPES[Q]}, rank=rank)
+        str(index): make_adapter(
+            str(index), SHAPES if k else {Q: SHAPES[Q], EXPERTS: SHAPES[EXPERTS]}, rank=rank
+        )
         for index, (rank, k) in enumerate(zip(ranks, has_k, strict=False))
     }
     by_key = dict(zip(adapters, scales, strict=False))
@@ -76,7 +79,7 @@ class Opaque:
 
 
 def test_a_norm_that_cannot_be_known_is_nan_and_only_while_it_sounds(make_adapter: MakeAdapter) -> None:
-    norms = BlendNorms.of({"legal": make_adapter("legal", SHAPES), "opaque": Opaque()}, list(SHAPES))
+    norms = BlendNorms.of({"legal": make_adapter("legal", SHAPES), "opaque": Opaque()}, [Q, K])
     assert np.isnan(norms.own_norms()).tolist() == [[False, True], [False, False]]
     assert np.isnan(norms.blend_norms({"legal": 1, "opaque": 1})).tolist() == [True, False]
     assert not np.isnan(norms.blend_norms({"legal": 1})).any()

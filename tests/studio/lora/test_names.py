@@ -72,8 +72,11 @@ def metadata(architecture: str, **counts: MetadataValue) -> dict[str, MetadataVa
         ("blk.0.attn_v.weight", "llama", None),
         ("blk.0.attn_output.weight", "llama", None),
         ("blk.0.attn_q.weight", "granite", 9),
+        ("blk.0.attn_q.weight", "granitemoe", 9),
+        ("blk.0.attn_k.weight", "smollm3", 3),
         ("blk.0.attn_q.weight", "qwen2", None),
         ("blk.0.attn_k.weight", "gemma3", None),
+        ("blk.0.attn_qkv.weight", "phi3", None),
         ("blk.0.attn_q.weight", "llama4", None),
     ],
 )
