@@ -80,7 +80,7 @@ def test_an_architecture_that_nobody_knows_is_inspected_and_stacked_but_not_run(
     module = "blk.0.mixer.weight"
     base, adapter, stacked = (tmp_path / name for name in ("nova.gguf", "adapter.gguf", "stacked.gguf"))
     write_gguf(base, {"general.architecture": "nova"}, {module: np.ones((6, 4), np.float32)})
-    keys = {"general.type": "adapter", "adapter.type": "lora", "adapter.lora.alpha": 2.0}
+    keys: dict[str, Any] = {"general.type": "adapter", "adapter.type": "lora", "adapter.lora.alpha": 2.0}
     factors = {
         f"{module}.lora_a": np.ones((2, 4), np.float32),
         f"{module}.lora_b": np.ones((6, 2), np.float32),

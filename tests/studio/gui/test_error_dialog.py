@@ -49,3 +49,18 @@ def test_details_unfold_and_the_report_can_be_copied(qtbot: QtBot) -> None:
     assert QGuiApplication.clipboard().text() == dialog.report
     dialog.close_button.click()
     assert not dialog.isVisible()
+
+
+def test_it_is_as_high_as_its_text_and_details_keep_its_width(qtbot: QtBot) -> None:
+    dialog = ErrorDialog("Could not load pirate", ERROR)
+    qtbot.addWidget(dialog)
+    dialog.resize(640, 200)
+    dialog.show()
+    layout = dialog.layout()
+    assert layout is not None
+    folded = dialog.height()
+    assert folded == layout.totalHeightForWidth(640)
+    dialog.details_button.click()
+    assert dialog.width() == 640 and dialog.height() > folded + 180
+    dialog.details_button.click()
+    assert (dialog.width(), dialog.height()) == (640, folded)

@@ -14,7 +14,7 @@ from studio.engine.local import LocalEngine
 from studio.errors import EngineError, StudioError, UnsupportedError
 from studio.formats.gguf_file import GgufFile
 from studio.jobs.engine_thread import QUICK, EngineThread
-from studio.jobs.live import GenerationRequest, GenerationUpdate, LiveRequest, LiveResult
+from studio.jobs.live import GenerationRequest, GenerationUpdate, LiveRequest, LiveResult, TooLongError
 from studio.lora.adapter import Adapter
 from studio.lora.stack import LoraStack
 from studio.session.prompt import Prompt
@@ -29,7 +29,7 @@ class Ears:
     def __init__(self, thread: EngineThread) -> None:
         self.heard: list[tuple[str, Any]] = []
         self._news = threading.Condition()
-        for name in ("opened", "evaluated", "generated", "failed", "busy_changed"):
+        for name in ("opened", "refused", "evaluated", "generated", "failed", "busy_changed"):
             getattr(thread, name).connect(partial(self._hear, name))
 
     def _hear(self, name: str, value: Any) -> None:
@@ -214,8 +214,17 @@ def test_a_refused_base_is_refused_again_without_another_try(
     ears.wait_until(lambda: len(ears.all("failed")) == 2)
     first, second = ears.all("failed")
     assert isinstance(first, UnsupportedError) and first is second
+    assert ears.all("refused") == [(mamba, first)]
     assert engine.log == ["open mamba"]
     ears.answer_to(thread.evaluate(ask(1.0)))  # another base works
+
+
+def test_a_prompt_longer_than_the_context_is_refused(start: Start, make_engine: Any, table_base: Any) -> None:
+    thread, ears = start(make_engine(context_length=2))
+    thread.evaluate(LiveRequest(table_base, None, {}, TOKENS, BASE_ALONE))
+    error = ears.failure()
+    assert isinstance(error, TooLongError)
+    assert str(error) == "the prompt has 3 tokens, and the base takes 2. Shorten the prompt to 2 tokens."
 
 
 def test_a_text_without_a_tokenizer_is_refused(start: Start, engine: Any, table_base: Any) -> None:

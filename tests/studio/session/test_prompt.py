@@ -27,3 +27,13 @@ def test_a_chat_message_goes_through_the_models_template(tokenizer: Tokenizer) -
     text = tokenizer.decode(list(tokens))
     assert "<|im_start|>user\nAhoy<|im_end|>" in text
     assert text.endswith("<|im_start|>assistant\n")
+
+
+def test_an_empty_text_is_a_beginning_only_where_the_tokenizer_makes_it_one(
+    tokenizer: Tokenizer, smollm2_path: Path
+) -> None:
+    base = GgufFile.open(smollm2_path)
+    with_bos = tokenizer_from_metadata({**base.metadata, "tokenizer.ggml.add_bos_token": True})
+    base.close()
+    assert Prompt().is_empty(tokenizer) and not Prompt().is_empty(with_bos)
+    assert not Prompt("Ahoy").is_empty(tokenizer) and not Prompt(chat=True).is_empty(tokenizer)
