@@ -14,6 +14,7 @@ from studio.engine.kv_cache import CacheShape
 from studio.engine.model import EMBEDDING, HEAD, ForwardPass, LinearGroup
 from studio.engine.models.hyperparameters import Hyperparameters, Size
 from studio.engine.operators import attention, causal_mask, rms_norm, rotate_pairs, swiglu
+from studio.engine.token_plan import BlockPlan, TokenPlan
 
 if TYPE_CHECKING:
     from studio.contracts import BaseModel
@@ -123,6 +124,20 @@ class Llama:
     def cache_shape(self) -> CacheShape:
         """What one position takes in the cache."""
         return CacheShape(len(self.layers), self.groups, self.head_size)
+
+    @property
+    def token_plan(self) -> TokenPlan:
+        """How it decodes one token."""
+        blocks = tuple(BlockPlan(**vars(layer)) for layer in self.layers)
+        return TokenPlan(
+            blocks=blocks,
+            output_norm="output_norm.weight",
+            heads=self.heads,
+            groups=self.groups,
+            head_size=self.head_size,
+            epsilon=self.epsilon,
+            frequencies=self.frequencies,
+        )
 
     @property
     def linear_groups(self) -> tuple[LinearGroup, ...]:
