@@ -61,7 +61,7 @@ class KvCache:
         return stored[0], stored[1]
 
     def layer(self, index: int) -> tuple[Array, Array]:
-        """Return all the room of a layer for keys and for values, ``[N, groups, capacity, head_size]`` each."""
+        """Return a layer's room for keys and for values, ``[N, groups, capacity, head_size]`` each."""
         return self._keys[index], self._values[index]
 
     def reserve(self, positions: int) -> None:

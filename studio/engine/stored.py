@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studio.contracts import RawTensors
+from studio.engine.kernels.tiles import can_tile
 from studio.errors import FormatError
 from studio.formats.dequantise import dequantise
 from studio.formats.ggml_types import GGML_TYPES_BY_NAME
@@ -57,6 +58,11 @@ class StoredWeight:
         held = self._tiles or self._raw
         assert held is not None
         return held.nbytes
+
+    @property
+    def can_tile(self) -> bool:
+        """Whether the kernels know its type."""
+        return can_tile(self.type_name, self.shape)
 
     def dense(self) -> FloatArray:
         """Return the whole weight as float32 ``[out, in]``."""

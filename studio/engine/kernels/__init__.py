@@ -1,1 +1,1 @@
-"""Decoding on the CPU by compiled kernels: a token is one program that every thread walks through together."""
+"""Decoding on the CPU by compiled kernels: a token is one program that all threads walk through."""

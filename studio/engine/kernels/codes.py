@@ -62,9 +62,7 @@ def _q5_0(blocks: Bytes) -> Codes:
 
 
 def _q5_1(blocks: Bytes) -> Codes:
-    return Codes(
-        _nibbles(blocks[..., 8:]) | _fifth_bits(blocks, 4), _half(blocks, 0), _half(blocks, 2)
-    )
+    return Codes(_nibbles(blocks[..., 8:]) | _fifth_bits(blocks, 4), _half(blocks, 0), _half(blocks, 2))
 
 
 def _q8_0(blocks: Bytes) -> Codes:

@@ -16,4 +16,5 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
     count = int(np.prod(shape)) * kind.itemsize
     room = np.zeros(count + LINE, np.uint8)
     start = -room.ctypes.data % LINE
-    return room[start : start + count].view(kind).reshape(shape)
+    view: np.ndarray[Any, Any] = room[start : start + count].view(kind).reshape(shape)
+    return view

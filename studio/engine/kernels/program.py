@@ -80,7 +80,7 @@ class Program:
         self._kept += [x, out]
 
     def fix(self, x: Operand, own: Operand) -> None:
-        """Write the fixed point of a shared operand to one of each thread's own, which is as long or longer."""
+        """Write the fixed point of a shared operand to one of each thread's own, at least as long."""
         blocks = x.fixed.shape[1] // FIXED_BYTES
         size = own.fixed.shape[1] if own.stride else 0
         self._add(Step.FIX, x.values.ctypes.data, blocks, own.fixed.ctypes.data, size)

@@ -1,4 +1,4 @@
-"""The program of one token: a model's plan, its tiled weights and the adapters' factors, written out in steps."""
+"""The program of one token: a model's plan, tiled weights and the adapters' factors, written out in steps."""
 
 from __future__ import annotations
 
@@ -113,9 +113,7 @@ class TokenProgram:
         self._program = Program(walkers)
         self._write()
 
-    def logits(
-        self, embedded: FloatArray, cache: KvCache, scales: FloatArray | None
-    ) -> FloatArray:
+    def logits(self, embedded: FloatArray, cache: KvCache, scales: FloatArray | None) -> FloatArray:
         """Run one token, whose keys and values join the cache.
 
         Parameters

@@ -22,7 +22,9 @@ LANES = 16
 BYTE, SHORT, WORD, FLOAT, HALF = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatType(), ir.HalfType()
 FLOAT_LANES, WORD_LANES = ir.VectorType(FLOAT, LANES), ir.VectorType(WORD, LANES)
 SHORT_LANES = ir.VectorType(SHORT, LANES)
-FAST = ("fast",)
+FAST = ("reassoc", "contract", "nsz", "arcp")
+"""Sums may be taken in any order; infinity and NaN stay what they are, so that an overflow shows."""
+
 
 HAS_VNNI = bool(binding.get_host_cpu_features().get("avx512vnni"))
 """Whether this CPU multiplies and adds four bytes a lane in one instruction, 16 lanes at once."""
@@ -92,13 +94,13 @@ def _call(build: Any, name: str, result: Any, *arguments: Any) -> Any:
 # Loads and stores
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def floats_at(_: Any, address: Any) -> Any:
     """Load 16 float32."""
     return _emit(FLOATS(types.int64), lambda build, place: _load(build, place, FLOAT_LANES))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def halves_at(_: Any, address: Any) -> Any:
     """Load 16 float16 as float32."""
 
@@ -108,7 +110,7 @@ def halves_at(_: Any, address: Any) -> Any:
     return _emit(FLOATS(types.int64), lower)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def bfloats_at(_: Any, address: Any) -> Any:
     """Load 16 bfloat16 as float32: their bits are the upper half."""
 
@@ -119,13 +121,13 @@ def bfloats_at(_: Any, address: Any) -> Any:
     return _emit(FLOATS(types.int64), lower)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def words_at(_: Any, address: Any) -> Any:
     """Load 16 int32."""
     return _emit(WORDS(types.int64), lambda build, place: _load(build, place, WORD_LANES))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def splat_float_at(_: Any, address: Any) -> Any:
     """Load one float32 into every lane."""
     return _emit(
@@ -133,7 +135,7 @@ def splat_float_at(_: Any, address: Any) -> Any:
     )
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def splat_word_at(_: Any, address: Any) -> Any:
     """Load one int32 into every lane."""
     return _emit(
@@ -141,19 +143,19 @@ def splat_word_at(_: Any, address: Any) -> Any:
     )
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def float_at(_: Any, address: Any) -> Any:
     """Load one float32."""
     return _emit(types.float32(types.int64), lambda build, place: _load(build, place, FLOAT))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def put_floats(_: Any, address: Any, values: Any) -> Any:
     """Store 16 float32."""
     return _emit(types.int64(types.int64, FLOATS), _store)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def put_bytes(_: Any, address: Any, values: Any) -> Any:
     """Store the lowest byte of each int32."""
 
@@ -163,7 +165,7 @@ def put_bytes(_: Any, address: Any, values: Any) -> Any:
     return _emit(types.int64(types.int64, WORDS), lower)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def put_float(_: Any, address: Any, value: Any) -> Any:
     """Store one float32."""
     return _emit(types.int64(types.int64, types.float32), _store)
@@ -172,19 +174,19 @@ def put_float(_: Any, address: Any, value: Any) -> Any:
 # Arithmetic
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def splat(_: Any, value: Any) -> Any:
     """Put one float32 into every lane."""
     return _emit(FLOATS(types.float32), lambda build, one: _splat(build, one, FLOAT_LANES))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def no_words(_: Any) -> Any:
     """Make 16 zeros."""
     return _emit(WORDS(), lambda build: _same(0))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def multiply_add(_: Any, x: Any, y: Any, z: Any) -> Any:
     """Compute x * y + z."""
 
@@ -194,25 +196,25 @@ def multiply_add(_: Any, x: Any, y: Any, z: Any) -> Any:
     return _emit(FLOATS(FLOATS, FLOATS, FLOATS), lower)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def multiply(_: Any, x: Any, y: Any) -> Any:
     """Compute x * y."""
     return _emit(FLOATS(FLOATS, FLOATS), lambda build, x, y: build.fmul(x, y, flags=FAST))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def add(_: Any, x: Any, y: Any) -> Any:
     """Compute x + y."""
     return _emit(FLOATS(FLOATS, FLOATS), lambda build, x, y: build.fadd(x, y, flags=FAST))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def divide(_: Any, x: Any, y: Any) -> Any:
     """Compute x / y, rounded as IEEE does."""
     return _emit(FLOATS(FLOATS, FLOATS), lambda build, x, y: build.fdiv(x, y))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def larger(_: Any, x: Any, y: Any) -> Any:
     """Take the larger of each pair."""
 
@@ -222,19 +224,19 @@ def larger(_: Any, x: Any, y: Any) -> Any:
     return _emit(FLOATS(FLOATS, FLOATS), lower)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def magnitude(_: Any, x: Any) -> Any:
     """Drop the signs."""
     return _emit(FLOATS(FLOATS), lambda build, x: _call(build, "llvm.fabs.v16f32", FLOAT_LANES, x))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def whole(_: Any, x: Any) -> Any:
     """Round to the nearest whole number, as float32."""
     return _emit(FLOATS(FLOATS), lambda build, x: _call(build, "llvm.roundeven.v16f32", FLOAT_LANES, x))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def total(_: Any, x: Any) -> Any:
     """Sum the lanes."""
 
@@ -244,7 +246,7 @@ def total(_: Any, x: Any) -> Any:
     return _emit(types.float32(FLOATS), lower)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def largest(_: Any, x: Any) -> Any:
     """Take the largest lane."""
     return _emit(
@@ -255,49 +257,49 @@ def largest(_: Any, x: Any) -> Any:
 # Bytes and bits
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def low_nibbles(_: Any, x: Any) -> Any:
     """Take the low four bits of every byte."""
     return _emit(WORDS(WORDS), lambda build, x: build.and_(x, _same(0x0F0F0F0F)))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def high_nibbles(_: Any, x: Any) -> Any:
     """Take the high four bits of every byte."""
     return _emit(WORDS(WORDS), lambda build, x: build.and_(build.lshr(x, _same(4)), _same(0x0F0F0F0F)))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def times_256_plus(_: Any, x: Any, y: Any) -> Any:
     """Compute 256 * x + y."""
     return _emit(WORDS(WORDS, WORDS), lambda build, x, y: build.add(build.shl(x, _same(8)), y))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def to_floats(_: Any, x: Any) -> Any:
     """Convert int32 to float32."""
     return _emit(FLOATS(WORDS), lambda build, x: build.sitofp(x, FLOAT_LANES))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def to_words(_: Any, x: Any) -> Any:
     """Convert whole float32 to int32."""
     return _emit(WORDS(FLOATS), lambda build, x: build.fptosi(x, WORD_LANES))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def lowest_digit(_: Any, x: Any) -> Any:
     """Take the last digit to base 256, as a number from -128 to 127."""
     return _emit(WORDS(WORDS), lambda build, x: build.ashr(build.shl(x, _same(24)), _same(24)))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def without_digit(_: Any, x: Any, digit: Any) -> Any:
     """Drop the last digit to base 256: (x - digit) / 256."""
     return _emit(WORDS(WORDS, WORDS), lambda build, x, digit: build.ashr(build.sub(x, digit), _same(8)))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def times_power_of_two(_: Any, x: Any, exponent: Any) -> Any:
     """Compute x * 2^exponent for whole exponents that leave x a normal number."""
 
@@ -308,7 +310,7 @@ def times_power_of_two(_: Any, x: Any, exponent: Any) -> Any:
     return _emit(FLOATS(FLOATS, FLOATS), lower)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def dot(_: Any, sums: Any, codes: Any, digits: Any) -> Any:
     """Add to each lane the products of its four unsigned bytes with four signed ones."""
     lower = _dot_vnni if HAS_VNNI else _dot_anywhere
@@ -344,7 +346,7 @@ def _dot_anywhere(build: Any, sums: Any, codes: Any, digits: Any) -> Any:
 # Between threads
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def claim(_: Any, address: Any) -> Any:
     """Add 1 to the int64 at an address, and return what it was before: each number goes to one thread."""
 
@@ -355,7 +357,7 @@ def claim(_: Any, address: Any) -> Any:
     return _emit(types.int64(types.int64), lower)
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def current(_: Any, address: Any) -> Any:
     """Read the int64 at an address, and see all that was written before it was."""
 

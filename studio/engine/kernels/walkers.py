@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from studio.engine.kernels.steps import walk
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MOST_THREADS = 16
 
