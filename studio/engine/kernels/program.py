@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from studio.engine.kernels.memory import aligned
-from studio.engine.kernels.steps import COLUMNS, FIXED_BYTES, Step
+from studio.engine.kernels.products import FIXED_BYTES
+from studio.engine.kernels.steps import COLUMNS, Step
 from studio.engine.kernels.tiles import BLOCK, ROWS
 from studio.engine.kernels.walkers import SLOT
 
