@@ -20,7 +20,7 @@ from studio.engine.kernels.tiles import tile_dense, tile_raw
 from studio.engine.operators import attention, rms_norm, rotate_pairs, swiglu
 
 TYPES = [*LAYOUTS, "F16", "BF16", "F32"]
-EXACT = {"rtol": 1e-5, "atol": 1e-6}
+EXACT: Any = {"rtol": 1e-5, "atol": 1e-6}
 
 
 @pytest.fixture
@@ -62,9 +62,8 @@ def test_products(
 
 
 def test_a_product_scales_adds_a_bias_and_adds_up(random: np.random.Generator, program: Program) -> None:
-    weight, x, bias, scale, before = (
-        floats(random, *shape) for shape in ((32, 9), (9,), (32,), (32,), (32,))
-    )
+    weight, x = floats(random, 32, 9), floats(random, 9)
+    bias, scale, before = floats(random, 3, 32)
     out = before.copy()
     program.product(tile_dense(weight), operand(x), out, scale=scale, bias=bias, adds=True)
     program.finish()
