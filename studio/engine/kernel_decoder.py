@@ -113,10 +113,11 @@ class KernelDecoder:
 
     def _tiled(self, group: LinearGroup, linear: Linear | StoredLinear) -> dict[str, Tiles]:
         """Interleave the weights of a group."""
+        from studio.engine.kernels.panels import panel
         from studio.engine.kernels.tiles import can_tile, tile_dense, tile_raw
 
         if isinstance(linear, StoredLinear):
-            return {name: weight.tile(tile_raw) for name, weight in zip(group, linear.weights, strict=True)}
+            return {name: weight.tile(panel) for name, weight in zip(group, linear.weights, strict=True)}
         tiles, start = {}, 0
         for name, out in zip(group, linear.outputs, strict=True):
             source = name if name in self._base.tensors else EMBEDDING

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studio.contracts import RawTensors
-from studio.engine.kernels.tiles import can_tile
+from studio.engine.kernels.tiles import Tiles, can_tile, tile_raw
 from studio.errors import FormatError
 from studio.formats.dequantise import dequantise
 from studio.formats.ggml_types import GGML_TYPES_BY_NAME
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from studio.contracts import BaseModel, FloatArray
     from studio.engine.backend import HostArray
-    from studio.engine.kernels.tiles import Tiles
 
 PANEL_VALUES = 1 << 21
 """How many weights are dense at once: 8 MB, which a cache holds."""
@@ -47,6 +46,7 @@ class StoredWeight:
         else:
             self._raw, self.type_name = np.ascontiguousarray(base.dense(name)).view(np.uint8), "F32"
         self._tiles: Tiles | None = None
+        self._panel: Callable[[Tiles, int, int], FloatArray] = Tiles.dense
         if not all(np.isfinite(panel).all() for _, panel in self.panels()):
             raise FormatError(
                 "it holds NaN or infinite values", path=base.path, where=name, remedy="Get the file again"
@@ -94,16 +94,17 @@ class StoredWeight:
             rows = slice(first, min(first + at_once, out))
             tiles, raw = self._tiles, self._raw
             if tiles is not None:
-                yield rows, tiles.dense(first // 16, -(-rows.stop // 16))
+                yield rows, self._panel(tiles, first // 16, -(-rows.stop // 16))
             else:
                 assert raw is not None
                 yield rows, dequantise(raw[rows], self._number)
 
-    def tile(self, repack: Callable[[HostArray, str, tuple[int, int]], Tiles]) -> Tiles:
-        """Repack the weight for the kernels; its file's bytes are let go of."""
+    def tile(self, panel: Callable[[Tiles, int, int], FloatArray]) -> Tiles:
+        """Repack the weight for the kernels, which `panel` is one of; its file's bytes are let go of."""
         if self._tiles is None:
             assert self._raw is not None
-            self._tiles = repack(self._raw, self.type_name, self.shape)
+            self._panel = panel
+            self._tiles = tile_raw(self._raw, self.type_name, self.shape)
             self._raw = None
         return self._tiles
 

@@ -1,4 +1,4 @@
-"""The compiled products: 16 rows of a weight at once, times activations in fixed point or float32."""
+"""The compiled products of 16 rows of a weight at once, and their way back to float32."""
 
 from __future__ import annotations
 
@@ -174,3 +174,54 @@ def product(step: Any, thread: int) -> None:
                 result = v.add(result, v.floats_at(out + 64 * index))
             v.put_floats(out + 64 * index, result)
         first = v.claim(claims) * chunk
+
+
+# Dequantising
+
+
+@kernel
+def spread_codes(record: int, blocks: int, out: int, stride: int, kind: int) -> None:
+    """Write 16 rows of codes as float32, column by column."""
+    nibbles, half, runs = kind < 2, kind == 0 or kind == 2, 2 if kind == 4 else 1
+    groups, width = 4 if nibbles else 8, 32 if half else 64
+    mask = np.int32(15 if nibbles else 255)
+    for _ in range(blocks):
+        scales = record + 64 * groups
+        for group in range(groups):
+            run = group // 4 if runs == 2 else 0
+            scale = scales_at(scales + width * run, half)
+            minimum = scales_at(scales + width * (runs + run), half)
+            codes = v.words_at(record + 64 * group)
+            for byte in range(4):
+                place = out + stride * (4 * group + byte)
+                code = v.to_floats(v.bits(codes, np.int32(8 * byte), mask))
+                v.put_floats(place, v.multiply_add(code, scale, minimum))
+                if nibbles:
+                    code = v.to_floats(v.bits(codes, np.int32(8 * byte + 4), mask))
+                    v.put_floats(place + 16 * stride, v.multiply_add(code, scale, minimum))
+        record = scales + 2 * runs * width
+        out += 32 * stride
+
+
+@kernel
+def spread(step: Any) -> None:
+    """Dequantise tiles into the columns of a panel.
+
+    Parameters: kind, records, bytes a tile, tiles, length, out, bytes from column to column, claims, chunk.
+    """
+    kind, records, size, tiles, length = step[1], step[2], step[3], step[4], step[5]
+    out, stride, chunk = step[6], step[7], step[9]
+    first = v.claim(step[8]) * chunk
+    while first < tiles:
+        for index in range(first, min(first + chunk, tiles)):
+            record, place = records + size * index, out + 64 * index
+            if kind < 5:
+                spread_codes(record, length, place, stride, kind)
+            for column in range(length if kind >= 5 else 0):
+                if kind == 5:
+                    v.put_floats(place + stride * column, v.halves_at(record + 32 * column))
+                elif kind == 6:
+                    v.put_floats(place + stride * column, v.bfloats_at(record + 32 * column))
+                else:
+                    v.put_floats(place + stride * column, v.floats_at(record + 64 * column))
+        first = v.claim(step[8]) * chunk

@@ -173,6 +173,22 @@ class Program:
         self._add(Step.GATE, *places, length, *self._claim(length))
         self._kept += [gates, ups, out]
 
+    def spread(self, tiles: Tiles, first: int, last: int, panel: FloatArray) -> None:
+        """Dequantise some tiles into a panel ``[in, rows or more]``, a column of the weight in each row."""
+        records = tiles.records[first:last]
+        self._add(
+            Step.SPREAD,
+            int(tiles.kind),
+            records.ctypes.data,
+            records[0].nbytes,
+            len(records),
+            tiles.shape[1] // BLOCK if tiles.kind.coded else tiles.shape[1],
+            panel.ctypes.data,
+            panel.strides[0],
+            *self._claim(len(records)),
+        )
+        self._kept += [tiles, panel]
+
     def finish(self) -> None:
         """Make the table; no step can be added after."""
         self._counters = aligned((self._slots * SLOT,), np.int64)

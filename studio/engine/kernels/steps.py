@@ -14,7 +14,7 @@ from numba import types
 
 from studio.engine.kernels import vectors as v
 from studio.engine.kernels.compilation import compiled, kernel
-from studio.engine.kernels.products import FIXED_BYTES, product
+from studio.engine.kernels.products import FIXED_BYTES, product, spread
 
 COLUMNS = 16
 """How many numbers describe a step."""
@@ -39,9 +39,10 @@ class Step(IntEnum):
     TURN = 4
     ATTEND = 5
     GATE = 6
+    SPREAD = 7
 
 
-MEET, NORM, FIX, PRODUCT, TURN, ATTEND, GATE = (int(step) for step in Step)
+MEET, NORM, FIX, PRODUCT, TURN, ATTEND, GATE, SPREAD = (int(step) for step in Step)
 
 give_way = types.ExternalFunction("sched_yield", types.int32())
 
@@ -255,3 +256,5 @@ def walk(steps: Any, meeting: int, thread: int, threads: int, position: int) -> 
             attend(step, thread, position)
         elif code == GATE:
             gate(step)
+        elif code == SPREAD:
+            spread(step)

@@ -270,6 +270,17 @@ def high_nibbles(_: Any, x: Any) -> Any:
 
 
 @intrinsic
+def bits(_: Any, x: Any, first: Any, mask: Any) -> Any:
+    """Take the bits from `first` on that the mask keeps."""
+
+    def lower(build: Any, x: Any, first: Any, mask: Any) -> Any:
+        shifted = build.lshr(x, _splat(build, first, WORD_LANES))
+        return build.and_(shifted, _splat(build, mask, WORD_LANES))
+
+    return _emit(WORDS(WORDS, types.int32, types.int32), lower)
+
+
+@intrinsic
 def times_256_plus(_: Any, x: Any, y: Any) -> Any:
     """Compute 256 * x + y."""
     return _emit(WORDS(WORDS, WORDS), lambda build, x, y: build.add(build.shl(x, _same(8)), y))

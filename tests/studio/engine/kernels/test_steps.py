@@ -14,6 +14,7 @@ from studio.engine.kernels import vectors
 from studio.engine.kernels.codes import LAYOUTS
 from studio.engine.kernels.loading import shared_walkers
 from studio.engine.kernels.memory import aligned
+from studio.engine.kernels.panels import panel
 from studio.engine.kernels.program import Operand, Program
 from studio.engine.kernels.steps import exponential
 from studio.engine.kernels.tiles import tile_dense, tile_raw
@@ -59,6 +60,13 @@ def test_products(
     assert (difference / size).max() < 1e-6
     assert not out[40:].any()
     np.testing.assert_allclose(out[:40], tiles.multiply(x), rtol=1e-4, atol=1e-5 * size.max())
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_panels(type_name: str, stored_rows: Callable[..., Any]) -> None:
+    tiles = tile_raw(stored_rows(type_name), type_name, (40, 512))
+    np.testing.assert_allclose(panel(tiles, 0, 3), tiles.dense(), **EXACT)
+    np.testing.assert_allclose(panel(tiles, 1, 2), tiles.dense()[16:32], **EXACT)
 
 
 def test_a_product_scales_adds_a_bias_and_adds_up(random: np.random.Generator, program: Program) -> None:
