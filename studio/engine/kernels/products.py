@@ -180,26 +180,37 @@ def product(step: Any, thread: int) -> None:
 
 
 @kernel
-def spread_codes(record: int, blocks: int, out: int, stride: int, kind: int) -> None:
-    """Write 16 rows of codes as float32, column by column."""
-    nibbles, half, runs = kind < 2, kind == 0 or kind == 2, 2 if kind == 4 else 1
-    groups, width = 4 if nibbles else 8, 32 if half else 64
-    mask = np.int32(15 if nibbles else 255)
+def spread_nibbles(record: int, blocks: int, out: int, stride: int, half: bool) -> None:
+    """Write 16 rows of 4-bit codes as float32, column by column."""
+    width = 32 if half else 64
     for _ in range(blocks):
-        scales = record + 64 * groups
-        for group in range(groups):
-            run = group // 4 if runs == 2 else 0
-            scale = scales_at(scales + width * run, half)
-            minimum = scales_at(scales + width * (runs + run), half)
+        scale = scales_at(record + 256, half)
+        minimum = scales_at(record + 256 + width, half)
+        for group in range(4):
             codes = v.words_at(record + 64 * group)
             for byte in range(4):
                 place = out + stride * (4 * group + byte)
-                code = v.to_floats(v.bits(codes, np.int32(8 * byte), mask))
-                v.put_floats(place, v.multiply_add(code, scale, minimum))
-                if nibbles:
-                    code = v.to_floats(v.bits(codes, np.int32(8 * byte + 4), mask))
-                    v.put_floats(place + 16 * stride, v.multiply_add(code, scale, minimum))
-        record = scales + 2 * runs * width
+                low = v.to_floats(v.bits(codes, np.int32(8 * byte), np.int32(15)))
+                high = v.to_floats(v.bits(codes, np.int32(8 * byte + 4), np.int32(15)))
+                v.put_floats(place, v.multiply_add(low, scale, minimum))
+                v.put_floats(place + 16 * stride, v.multiply_add(high, scale, minimum))
+        record += 256 + 2 * width
+        out += 32 * stride
+
+
+@kernel
+def spread_bytes(record: int, blocks: int, out: int, stride: int, half: bool, runs: int) -> None:
+    """Write 16 rows of 8-bit codes as float32, column by column."""
+    width = 32 if half else 64
+    for _ in range(blocks):
+        for group in range(8):
+            scales = record + 512 + width * (group * runs // 8)
+            scale, minimum = scales_at(scales, half), scales_at(scales + width * runs, half)
+            codes = v.words_at(record + 64 * group)
+            for byte in range(4):
+                code = v.to_floats(v.bits(codes, np.int32(8 * byte), np.int32(255)))
+                v.put_floats(out + stride * (4 * group + byte), v.multiply_add(code, scale, minimum))
+        record += 512 + 2 * runs * width
         out += 32 * stride
 
 
@@ -215,8 +226,10 @@ def spread(step: Any) -> None:
     while first < tiles:
         for index in range(first, min(first + chunk, tiles)):
             record, place = records + size * index, out + 64 * index
-            if kind < 5:
-                spread_codes(record, length, place, stride, kind)
+            if kind < 2:
+                spread_nibbles(record, length, place, stride, kind == 0)
+            elif kind < 5:
+                spread_bytes(record, length, place, stride, kind == 2, 2 if kind == 4 else 1)
             for column in range(length if kind >= 5 else 0):
                 if kind == 5:
                     v.put_floats(place + stride * column, v.halves_at(record + 32 * column))

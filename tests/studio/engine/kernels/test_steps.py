@@ -69,6 +69,19 @@ def test_panels(type_name: str, stored_rows: Callable[..., Any]) -> None:
     np.testing.assert_allclose(panel(tiles, 1, 2), tiles.dense()[16:32], **EXACT)
 
 
+@pytest.mark.parametrize("type_name", TYPES)
+def test_panels_end_where_they_should(
+    type_name: str, stored_rows: Callable[..., Any], program: Program
+) -> None:
+    tiles = tile_raw(stored_rows(type_name), type_name, (40, 512))
+    room = np.full((600, 64), 7, np.float32)
+    program.spread(tiles, 0, 3, room[40:552])
+    program.finish()
+    program.run()
+    assert (room[:40] == 7).all() and (room[552:] == 7).all() and (room[:, 48:] == 7).all()
+    np.testing.assert_allclose(room[40:552, :40].T, tiles.dense(), **EXACT)
+
+
 def test_a_product_scales_adds_a_bias_and_adds_up(random: np.random.Generator, program: Program) -> None:
     weight, x = floats(random, 32, 9), floats(random, 9)
     bias, scale, before = floats(random, 3, 32)
