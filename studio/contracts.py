@@ -95,6 +95,14 @@ class BaseModel(Protocol):
         """Let go of the file."""
 
 
+@runtime_checkable
+class RawTensors(Protocol):
+    """What a `BaseModel` may offer besides: its tensors as they are stored, so that they can stay small."""
+
+    def raw(self, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Return one tensor as stored: uint8 in its NumPy shape, the last dimension in bytes a row."""
+
+
 # Adapters
 
 

@@ -32,6 +32,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Backend = Annotated[
     Literal["auto", "numpy", "cupy"], typer.Option("--backend", help="numpy is the CPU, cupy an NVIDIA GPU.")
 ]
+Residency = Annotated[
+    Literal["auto", "dense", "quantised"],
+    typer.Option("--weights", help="dense is float32; quantised takes no more memory than the file."),
+]
 
 SCALE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 """A scale as people write it. Words such as nan or inf are no scales."""

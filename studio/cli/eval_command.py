@@ -5,7 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.cli.command_line import Adapters, Backend, Base, Json, LoaderOptions, exactly_one, parse_path
+from studio.cli.command_line import (
+    Adapters,
+    Backend,
+    Base,
+    Json,
+    LoaderOptions,
+    Residency,
+    exactly_one,
+    parse_path,
+)
 from studio.cli.output import finish, print_json, print_table
 from studio.cli.texts import check_text, read_text
 
@@ -53,6 +62,7 @@ def evaluate(
     ] = False,
     loader_option: LoaderOptions = None,
     backend: Backend = "auto",
+    weights: Residency = "auto",
     as_json: Json = False,
 ) -> None:
     """Evaluate a blend on a text.
@@ -76,7 +86,7 @@ def evaluate(
         if given is None:
             text = read_text(file) if file is not None else check_text(prompt or "")
             given = tokenizer_of(session).encode(text)
-        with open_engine(session, backend) as engine:
+        with open_engine(session, backend, weights) as engine:
             blend = session.stack.blend
             every = logits is not None and not last
             measured: Measurement = finish(measure(engine, given, blend, "all" if every else "last"))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from studio.cli.command_line import Adapters, Backend, Base, Json, LoaderOptions, exactly_one
+from studio.cli.command_line import Adapters, Backend, Base, Json, LoaderOptions, Residency, exactly_one
 from studio.cli.output import print_json
 from studio.cli.texts import check_text
 
@@ -30,6 +30,7 @@ def generate(
     ] = None,
     loader_option: LoaderOptions = None,
     backend: Backend = "auto",
+    weights: Residency = "auto",
     as_json: Json = False,
 ) -> None:
     """Generate text with a blend, streamed as it comes."""
@@ -53,7 +54,7 @@ def generate(
     with open_session(base, adapter, plugins, loader_option) as session:
         tokenizer = tokenizer_of(session)
         tokens = asked.tokens(tokenizer)
-        with open_engine(session, backend) as engine:
+        with open_engine(session, backend, weights) as engine:
             shown = 0
             for update in updates(engine, tokens, session.stack.blend, sampling, tokenizer):
                 if not as_json:

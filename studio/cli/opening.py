@@ -12,6 +12,7 @@ from studio.contracts import AdapterLoader, BaseModel, Engine, Plugins
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 from studio.engine.tokenizer import Tokenizer
+from studio.engine.weights import Residency
 from studio.errors import StudioError
 from studio.jobs.opening import adapter_loader, load_adapter, open_base
 from studio.resources import resolve
@@ -90,10 +91,10 @@ def _option_names(loader: AdapterLoader) -> set[str]:
 
 
 @contextmanager
-def open_engine(session: Session, backend: str) -> Iterator[Engine]:
+def open_engine(session: Session, backend: str, weights: Residency = "auto") -> Iterator[Engine]:
     """Open an engine on the session's base, with the adapters of its stack attached."""
     assert session.base is not None
-    engine = LocalEngine(choose_backend(backend))
+    engine = LocalEngine(choose_backend(backend), weights)
     try:
         engine.open(session.base)
         engine.attach(session.stack.by_key)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from studio.engine.adapter_bank import BoundBlends
     from studio.engine.backend import Array, Backend
+    from studio.engine.kernel_decoder import KernelDecoder
     from studio.engine.model import Model
     from studio.engine.weights import Weights
 
@@ -43,6 +44,8 @@ class Decoder:
         How many positions to make room for at once.
     horizon
         How long the sequence may become; None is no longer than `capacity`.
+    kernels
+        Decode single tokens, where they can; None leaves all to the backend.
     """
 
     def __init__(
@@ -55,9 +58,11 @@ class Decoder:
         count: int,
         capacity: int,
         horizon: int | None = None,
+        kernels: KernelDecoder | None = None,
         cancelled: Cancelled = never,
     ) -> None:
         self._backend = backend
+        self._kernels = kernels
         self._model = model
         self._weights = weights
         self._blends = blends
@@ -67,6 +72,12 @@ class Decoder:
 
     def last_logits(self, tokens: Sequence[int]) -> FloatArray:
         """Feed tokens, and return the logits after the last of them, ``[N, V]``."""
+        if len(tokens) == 1 and self._kernels is not None:
+            run = self._pass(tokens)
+            run.enter_layer()
+            logits = self._kernels.logits(run.embed()[:, 0], self._cache, self._blends)
+            if logits is not None:
+                return self._finite(logits[None])
         *_, (run, hidden) = self._feed(tokens)
         return self._last(run, hidden)
 
@@ -121,15 +132,18 @@ class Decoder:
         length = max(1, PASS_COLUMNS // self._cache.blends)
         for first in range(0, len(tokens), length):
             part = tokens[first : first + length]
-            run = BlendPass(
-                self._backend,
-                self._weights,
-                self._blends,
-                self._cache,
-                part,
-                self._horizon,
-                self._cancelled,
-            )
+            run = self._pass(part)
             hidden = self._model.hidden(run)
             self._cache.advance(run.length)
             yield run, hidden
+
+    def _pass(self, tokens: Sequence[int]) -> BlendPass:
+        return BlendPass(
+            self._backend,
+            self._weights,
+            self._blends,
+            self._cache,
+            tokens,
+            self._horizon,
+            self._cancelled,
+        )

@@ -65,9 +65,9 @@ class BlendPass:
 
     def embed(self) -> Array:
         """Look the new tokens up in the embedding: ``[width, N * T]``."""
-        tokens = self._backend.to_device(np.asarray(self._tokens, dtype=np.int64))
-        embedded = self.xp.tile(self._weights.embedding[tokens].T, (1, self.blends))
+        embedded = self.xp.tile(self._weights.embed(self._tokens, self._backend).T, (1, self.blends))
         if self._deltas is not None:
+            tokens = self._backend.to_device(np.asarray(self._tokens, dtype=np.int64))
             self._deltas.add_to_embedding(tokens, embedded)
         return embedded
 

@@ -40,6 +40,7 @@ class KvCache:
         self._shape = shape
         self.blends = blends
         self.length = 0
+        self.capacity = capacity
         self._keys = [self._empty(capacity) for _ in range(shape.layers)]
         self._values = [self._empty(capacity) for _ in range(shape.layers)]
 
@@ -52,15 +53,26 @@ class KvCache:
             All its keys and values so far, ``[N, groups, length + T, head_size]`` each.
         """
         end = self.length + keys.shape[-1]
+        self.reserve(end)
         stored = []
-        for arrays, new in ((self._keys, keys), (self._values, values)):
-            if end > arrays[layer].shape[2]:
-                grown = self._empty(max(end, 2 * arrays[layer].shape[2]))
-                grown[:, :, : self.length] = arrays[layer][:, :, : self.length]
-                arrays[layer] = grown
-            arrays[layer][:, :, self.length : end] = new.transpose(2, 0, 3, 1)
-            stored.append(arrays[layer][:, :, :end])
+        for array, new in zip(self.layer(layer), (keys, values), strict=True):
+            array[:, :, self.length : end] = new.transpose(2, 0, 3, 1)
+            stored.append(array[:, :, :end])
         return stored[0], stored[1]
+
+    def layer(self, index: int) -> tuple[Array, Array]:
+        """Return a layer's room for keys and for values, ``[N, groups, capacity, head_size]`` each."""
+        return self._keys[index], self._values[index]
+
+    def reserve(self, positions: int) -> None:
+        """Make room for so many positions in every layer, and for more to come."""
+        if positions <= self.capacity:
+            return
+        self.capacity = max(positions, 2 * self.capacity)
+        for arrays in (self._keys, self._values):
+            for layer, array in enumerate(arrays):
+                arrays[layer] = self._empty(self.capacity)
+                arrays[layer][:, :, : self.length] = array[:, :, : self.length]
 
     def advance(self, count: int) -> None:
         """Count the positions that every layer has appended."""

@@ -22,9 +22,10 @@ from studio.contracts import (
 )
 from studio.engine.adapter_bank import AdapterBank, signature_of
 from studio.engine.decoder import Decoder
+from studio.engine.kernel_decoder import KernelDecoder
 from studio.engine.models import model_for
 from studio.engine.sampling import check_sampling, choose_token
-from studio.engine.weights import Weights
+from studio.engine.weights import Residency, Weights
 from studio.errors import CancelledError, EngineError
 
 if TYPE_CHECKING:
@@ -40,24 +41,38 @@ GENERATION_ROOM = 128
 
 @dataclass(frozen=True)
 class OpenBase:
-    """A base's model and its weights on the device."""
+    """A base's model, its weights on the device, and the kernels that decode with them."""
 
     model: Model
     weights: Weights
+    kernels: KernelDecoder
 
 
 class LocalEngine:
-    """Satisfies `studio.contracts.Engine` with a backend of this machine."""
+    """Satisfies `studio.contracts.Engine` with a backend of this machine.
 
-    def __init__(self, backend: Backend) -> None:
+    Parameters
+    ----------
+    backend
+        Who computes.
+    residency
+        How the weights lie in memory.
+    """
+
+    def __init__(self, backend: Backend, residency: Residency = "auto") -> None:
         self._backend = backend
+        self._residency = residency
         self._base: OpenBase | None = None
         self._bank: AdapterBank | None = None
 
     @property
     def description(self) -> str:
-        """Which backend runs and why."""
-        return self._backend.reason
+        """Which backend runs and why, and what the open base's weights take in memory."""
+        if self._base is None:
+            return self._backend.reason
+        weights = self._base.weights
+        kind = "quantised" if weights.stored else "float32"
+        return f"{self._backend.reason}; weights {kind}, {weights.nbytes / 1e6:,.0f} MB"
 
     @property
     def context_length(self) -> int:
@@ -67,9 +82,13 @@ class LocalEngine:
     def open(self, base: BaseModel) -> None:
         """Make this the base, with no adapters attached; where that fails, the old one stays as it was."""
         model = model_for(base)
-        weights = self._backend.run(lambda: Weights.load(base, model, self._backend))
+        weights = self._backend.run(lambda: Weights.load(base, model, self._backend, self._residency))
         self.close()
-        self._base = OpenBase(model, weights)
+        self._base = OpenBase(model, weights, KernelDecoder(base, model, weights, self._backend))
+
+    def prepare(self) -> bool:
+        """Load the compiled kernels now instead of beside the first stream; say whether they can be used."""
+        return self._opened().kernels.wait()
 
     def attach(self, adapters: Mapping[str, DeltaAdapter]) -> None:
         """Make exactly these adapters available. Raises `MismatchError` for one that does not fit."""
@@ -135,6 +154,8 @@ class LocalEngine:
 
     def close(self) -> None:
         """Free the weights and the device."""
+        if self._base is not None:
+            self._base.kernels.close()
         self._base = self._bank = None
         self._backend.free_memory()
 
@@ -151,9 +172,11 @@ class LocalEngine:
         count = min(sampling.max_tokens, base.model.context_length - len(tokens))
         horizon = len(tokens) + count
         decoder: Decoder | None = None
-        for _ in range(count):
+        for index in range(count):
             if self._base is not base:
                 raise CancelledError
+            if index == 1:
+                base.kernels.begin()  # beside the stream: its first token is not kept waiting
             decoder, logits = self._backend.run(
                 partial(self._continue, decoder, tokens, state, horizon, cancelled)
             )
@@ -193,6 +216,7 @@ class LocalEngine:
             count=len(states),
             capacity=capacity,
             horizon=horizon,
+            kernels=base.kernels,
             cancelled=cancelled,
         )
 

@@ -13,6 +13,7 @@ from studio.engine.model import EMBEDDING, HEAD, ForwardPass, LinearGroup
 from studio.engine.models.hyperparameters import ExpectedTensors, Hyperparameters, Sizes
 from studio.engine.models.rope import ROPE_FACTORS, Rope, View, read_rope, view
 from studio.engine.operators import attention, rms_norm, rotate_pairs, swiglu
+from studio.engine.token_plan import BlockPlan, TokenPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -135,6 +136,26 @@ class Llama:
     def cache_shape(self) -> CacheShape:
         """What one position takes in the cache."""
         return CacheShape(len(self.layers), self.heads.groups, self.heads.size)
+
+    @property
+    def token_plan(self) -> TokenPlan | None:
+        """How it decodes one token, for a model of exactly this form; a variant offers a plan of its own."""
+        return self.plain_plan(pairs_apart=1) if type(self) is Llama else None
+
+    def plain_plan(self, pairs_apart: int) -> TokenPlan | None:
+        """Tell the plain form as data; None where the turning is more than a plan can say."""
+        if self.rope.magnitude != 1:
+            return None
+        return TokenPlan(
+            blocks=tuple(BlockPlan(**vars(layer)) for layer in self.layers),
+            output_norm=OUTPUT_NORM,
+            heads=self.heads.count,
+            groups=self.heads.groups,
+            head_size=self.heads.size,
+            epsilon=self.epsilon,
+            frequencies=self.rope.frequencies,
+            pairs_apart=pairs_apart,
+        )
 
     @property
     def linear_groups(self) -> tuple[LinearGroup, ...]:

@@ -1,0 +1,162 @@
+"""Brings an open base to the compiled kernels in the background, and decodes with them once they are ready.
+
+The kernels take a second to import, and their first use on a machine a few more to compile; so NumPy gives
+the first answer, and a stream goes on with the kernels as soon as they are there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from studio.contracts import RawTensors
+from studio.engine.model import EMBEDDING
+from studio.engine.token_plan import PlannedModel, TokenPlan
+from studio.engine.weights import Linear, StoredLinear
+from studio.errors import StudioError
+
+if TYPE_CHECKING:
+    from studio.contracts import BaseModel, FloatArray
+    from studio.engine.adapter_bank import AdapterBank, BoundBlends
+    from studio.engine.backend import Backend
+    from studio.engine.kernels.tiles import Tiles
+    from studio.engine.kernels.token_program import TiledWeights, TokenProgram
+    from studio.engine.kernels.walkers import Walkers
+    from studio.engine.kv_cache import KvCache
+    from studio.engine.model import LinearGroup, Model
+    from studio.engine.weights import Weights
+
+SWITCH = "LORA_STUDIO_KERNELS"
+"""The environment variable that, set to ``off``, leaves everything to NumPy."""
+
+LANES = 16
+
+log = logging.getLogger(__name__)
+
+
+class KernelDecoder:
+    """The kernels' side of one open base.
+
+    Parameters
+    ----------
+    base
+        Where the weights are read from, which is done once more where they lie dense in memory.
+    """
+
+    def __init__(self, base: BaseModel, model: Model, weights: Weights, backend: Backend) -> None:
+        self._base = base
+        self._weights = weights
+        self._plan = _plan(model, weights, backend)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._ready: tuple[TiledWeights, Walkers] | None = None
+        self._programs: tuple[AdapterBank | None, TokenProgram] | None = None
+
+    def begin(self) -> None:
+        """Begin to load in the background, once."""
+        with self._lock:
+            if self._plan is not None and self._thread is None and not self._stop.is_set():
+                self._thread = threading.Thread(target=self._load, name="kernel loading")
+                self._thread.start()
+
+    def wait(self) -> bool:
+        """Load now, and say whether the kernels are ready."""
+        self.begin()
+        if self._thread is not None:
+            self._thread.join()
+        return self._ready is not None
+
+    def close(self) -> None:
+        """Stop loading, and wait until it has stopped."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._programs = self._ready = None
+
+    def logits(self, embedded: FloatArray, cache: KvCache, blends: BoundBlends | None) -> FloatArray | None:
+        """Decode one token ``[width]`` into logits ``[V]``; None where NumPy has to do it."""
+        ready = self._ready
+        if ready is None or cache.blends != 1 or (blends is not None and blends.bank.opaque):
+            return None
+        weights, walkers = ready
+        bank = None if blends is None else blends.bank
+        if self._programs is None or self._programs[0] is not bank:
+            from studio.engine.kernels.token_program import TokenProgram, tile_bank
+
+            assert self._plan is not None
+            factors = {} if bank is None else tile_bank(bank)
+            ranks = 0 if blends is None else blends.rank_scales.shape[0]
+            self._programs = (bank, TokenProgram(self._plan, weights, factors, ranks, walkers))
+        scales = None if blends is None else blends.rank_scales[:, 0, 0]
+        return self._programs[1].logits(embedded, cache, scales)
+
+    def _load(self) -> None:
+        """Import and compile the kernels, then repack every weight."""
+        try:
+            from studio.engine.kernels.loading import shared_walkers
+            from studio.engine.kernels.token_program import TiledWeights
+
+            walkers = shared_walkers()
+            tiles: dict[str, Tiles] = {}
+            biases: dict[str, FloatArray] = {}
+            for group, linear in self._weights.linears.items():
+                if self._stop.is_set():
+                    return
+                tiles |= self._tiled(group, linear)
+                biases |= _biases(group, linear)
+            self._ready = (TiledWeights(tiles, biases, self._weights.vectors), walkers)
+        except (ImportError, StudioError, MemoryError) as error:
+            log.warning("decoding stays with NumPy: %s", error)
+
+    def _tiled(self, group: LinearGroup, linear: Linear | StoredLinear) -> dict[str, Tiles]:
+        """Interleave the weights of a group."""
+        from studio.engine.kernels.panels import panel
+        from studio.engine.kernels.tiles import can_tile, tile_dense, tile_raw
+
+        if isinstance(linear, StoredLinear):
+            return {name: weight.tile(panel) for name, weight in zip(group, linear.weights, strict=True)}
+        tiles, start = {}, 0
+        for name, out in zip(group, linear.outputs, strict=True):
+            source = name if name in self._base.tensors else EMBEDDING
+            info = self._base.tensors[source]
+            if isinstance(self._base, RawTensors) and can_tile(info.type_name, info.shape):
+                tiles[name] = tile_raw(self._base.raw(source), info.type_name, (out, linear.inputs))
+            else:
+                tiles[name] = tile_dense(linear.weight[start : start + out])
+            start += out
+        return tiles
+
+
+def _plan(model: Model, weights: Weights, backend: Backend) -> TokenPlan | None:
+    """Return the plan of a model that the kernels can decode here; None where they cannot."""
+    if os.environ.get(SWITCH) == "off" or backend.name != "NumPy" or not isinstance(model, PlannedModel):
+        return None
+    plan = model.token_plan
+    if plan is None:
+        return None
+    width = weights.linears[plan.blocks[0].query_key_value].inputs
+    if plan.head_size % LANES or width % LANES or not all(_tileable(one) for one in weights.linears.values()):
+        return None
+    return plan
+
+
+def _tileable(linear: Linear | StoredLinear) -> bool:
+    """Say whether the kernels can multiply by a group: by anything that is dense, and by most that is not."""
+    return isinstance(linear, Linear) or all(weight.can_tile for weight in linear.weights)
+
+
+def _biases(group: LinearGroup, linear: Linear | StoredLinear) -> dict[str, FloatArray]:
+    """Return the biases ``[out]`` of a group by the names of their weights."""
+    if isinstance(linear, StoredLinear):
+        pairs = zip(group, linear.biases, strict=True)
+        return {name: bias[:, 0] for name, bias in pairs if bias is not None}
+    if linear.bias is None:
+        return {}
+    biases, start = {}, 0
+    for name, out in zip(group, linear.outputs, strict=True):
+        biases[name] = linear.bias[start : start + out, 0]
+        start += out
+    return biases

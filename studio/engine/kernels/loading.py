@@ -1,0 +1,31 @@
+"""Imports and compiles the kernels, once."""
+
+from __future__ import annotations
+
+import threading
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from studio.engine.kernels.walkers import Walkers
+
+_lock = threading.Lock()
+
+
+def shared_walkers() -> Walkers:
+    """Return the threads that run kernels, the same for all; the first call takes seconds.
+
+    Raises
+    ------
+    ImportError
+        Where Numba cannot be imported.
+    """
+    with _lock:
+        return _walkers()
+
+
+@cache
+def _walkers() -> Walkers:
+    from studio.engine.kernels.walkers import Walkers
+
+    return Walkers()

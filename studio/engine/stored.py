@@ -1,0 +1,113 @@
+"""A weight that stays as small as in its file: dequantised panel by panel on its way into a product."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from studio.contracts import RawTensors
+from studio.engine.kernels.tiles import Tiles, can_tile, tile_raw
+from studio.errors import FormatError
+from studio.formats.dequantise import dequantise
+from studio.formats.ggml_types import GGML_TYPES_BY_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from studio.contracts import BaseModel, FloatArray
+    from studio.engine.backend import HostArray
+
+PANEL_VALUES = 1 << 21
+"""How many weights are dense at once: 8 MB, which a cache holds."""
+
+
+class StoredWeight:
+    """One linear weight, as its file's bytes or in tiles.
+
+    Attributes
+    ----------
+    name, shape, type_name
+        Its name, its ``(out, in)``, and how the file stores it.
+
+    Raises
+    ------
+    FormatError
+        Where it holds a value that is not finite.
+    """
+
+    def __init__(self, base: BaseModel, name: str) -> None:
+        info = base.tensors[name]
+        self.name = name
+        self.shape = (info.shape[0], info.shape[1])
+        self._raw: HostArray | None
+        if isinstance(base, RawTensors):
+            self._raw, self.type_name = base.raw(name), info.type_name
+        else:
+            self._raw, self.type_name = np.ascontiguousarray(base.dense(name)).view(np.uint8), "F32"
+        self._tiles: Tiles | None = None
+        self._panel: Callable[[Tiles, int, int], FloatArray] = Tiles.dense
+        if not all(np.isfinite(panel).all() for _, panel in self.panels()):
+            raise FormatError(
+                "it holds NaN or infinite values", path=base.path, where=name, remedy="Get the file again"
+            )
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+        held = self._tiles or self._raw
+        assert held is not None
+        return held.nbytes
+
+    @property
+    def can_tile(self) -> bool:
+        """Whether the kernels know its type."""
+        return can_tile(self.type_name, self.shape)
+
+    def dense(self) -> FloatArray:
+        """Return the whole weight as float32 ``[out, in]``."""
+        whole = np.empty(self.shape, np.float32)
+        for rows, panel in self.panels():
+            whole[rows] = panel
+        return whole
+
+    def rows(self, ids: HostArray) -> FloatArray:
+        """Return single rows as float32 ``[ids, in]``."""
+        tiles, raw = self._tiles, self._raw  # in this order: tiling sets one before it drops the other
+        if tiles is not None:
+            return tiles.rows(ids)
+        assert raw is not None
+        return dequantise(raw[ids], self._number)
+
+    def matmul(self, columns: HostArray) -> FloatArray:
+        """Compute W X: ``[in, C] -> [out, C]``."""
+        product = np.empty((self.shape[0], columns.shape[1]), np.float32)
+        for rows, panel in self.panels():
+            np.matmul(panel, columns, out=product[rows])
+        return product
+
+    def panels(self) -> Iterator[tuple[slice, FloatArray]]:
+        """Yield runs of rows as float32, with their place; each is good until the next is asked for."""
+        out, width = self.shape
+        at_once = max(16, PANEL_VALUES // width // 16 * 16)  # whole tiles
+        for first in range(0, out, at_once):
+            rows = slice(first, min(first + at_once, out))
+            tiles, raw = self._tiles, self._raw
+            if tiles is not None:
+                yield rows, self._panel(tiles, first // 16, -(-rows.stop // 16))
+            else:
+                assert raw is not None
+                yield rows, dequantise(raw[rows], self._number)
+
+    def tile(self, panel: Callable[[Tiles, int, int], FloatArray]) -> Tiles:
+        """Repack the weight for the kernels, which `panel` is one of; its file's bytes are let go of."""
+        if self._tiles is None:
+            assert self._raw is not None
+            self._panel = panel
+            self._tiles = tile_raw(self._raw, self.type_name, self.shape)
+            self._raw = None
+        return self._tiles
+
+    @property
+    def _number(self) -> int:
+        return GGML_TYPES_BY_NAME[self.type_name].number

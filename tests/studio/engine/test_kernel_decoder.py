@@ -1,0 +1,126 @@
+"""Streams go on with the compiled kernels once they are loaded, and nobody can tell but by the clock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from studio.contracts import BASE_ALONE, BlendChannel, BlendState, Sampling
+from studio.engine.backend import choose_backend
+from studio.engine.local import LocalEngine
+
+Make = Callable[..., Any]
+TOKENS = [3, 17, 0, 39, 5, 5, 21]
+SIZES = {"width": 32, "heads": 4, "head_size": 16, "inner": 48, "context": 400}
+MODULES = [
+    "token_embd.weight",
+    "blk.0.attn_q.weight",
+    "blk.0.attn_v.weight",
+    "blk.0.attn_output.weight",
+    "blk.1.ffn_up.weight",
+    "blk.1.ffn_down.weight",
+    "output.weight",
+]
+HALF = BlendState((BlendChannel("a", 1, 0.5), BlendChannel("b", 1, -0.3)))
+
+
+@contextmanager
+def opened(base: Any, adapters: Any = None, residency: Any = "dense") -> Iterator[LocalEngine]:
+    engine = LocalEngine(choose_backend("numpy"), residency)
+    engine.open(base)
+    engine.attach(adapters or {})
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def logits_of(engine: LocalEngine, state: BlendState, count: int = 4) -> Any:
+    """Decode tokens one by one after a prompt, and return the logits after each."""
+    decoder = engine._decoder([state], len(TOKENS), lambda: False)
+    decoder.last_logits(TOKENS)
+    return np.concatenate([decoder.last_logits([token % 40]) for token in range(count)])
+
+
+@pytest.mark.parametrize("residency", ["dense", "quantised"])
+@pytest.mark.parametrize("kind", [{}, {"tied": False}, {"biased": True}, {"rope_factors": True}])
+@pytest.mark.parametrize("state", [BASE_ALONE, HALF])
+def test_the_kernels_decode_what_numpy_decodes(
+    tiny_base: Make, tiny_adapter: Make, kind: dict[str, bool], state: BlendState, residency: str
+) -> None:
+    base = tiny_base(**SIZES, **kind)
+    adapters = {"a": tiny_adapter(base, MODULES), "b": tiny_adapter(base, MODULES[1:4], rank=17, seed=2)}
+    with opened(base, adapters, residency) as engine:
+        expected = logits_of(engine, state)
+        assert engine.prepare()
+        np.testing.assert_allclose(logits_of(engine, state), expected, rtol=1e-4, atol=1e-5)
+        assert engine._base is not None and engine._base.kernels._programs is not None
+
+
+def test_a_stream_grows_past_its_room(tiny_base: Make) -> None:
+    asked = Sampling(max_tokens=300)
+    with opened(tiny_base(**SIZES)) as engine:
+        expected = list(engine.generate(TOKENS, BASE_ALONE, asked))
+        engine.prepare()
+        assert list(engine.generate(TOKENS, BASE_ALONE, asked)) == expected
+
+
+def test_streams_take_turns(tiny_base: Make, tiny_adapter: Make) -> None:
+    base = tiny_base(**SIZES)
+    with opened(base, {"a": tiny_adapter(base, MODULES)}) as engine:
+        engine.prepare()
+        states = [BASE_ALONE, BlendState((BlendChannel("a", 1, 1.0),))]
+        alone = [list(engine.generate(TOKENS, state, Sampling(max_tokens=12))) for state in states]
+        streams = [engine.generate(TOKENS, state, Sampling(max_tokens=12)) for state in states]
+        together = [[next(stream) for stream in streams] for _ in range(12)]
+        assert [list(tokens) for tokens in zip(*together, strict=True)] == alone
+
+
+def test_two_threads_may_decode_at_once(tiny_base: Make) -> None:
+    asked = Sampling(max_tokens=200)
+    results: list[list[int]] = []
+
+    def decode() -> None:
+        with opened(tiny_base(**SIZES)) as engine:
+            engine.prepare()
+            results.append(list(engine.generate(TOKENS, BASE_ALONE, asked)))
+
+    threads = [threading.Thread(target=decode) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 3 and results[0] == results[1] == results[2]
+
+
+def test_a_changed_scale_is_heard_at_once(tiny_base: Make, tiny_adapter: Make) -> None:
+    base = tiny_base(**SIZES)
+    with opened(base, {"a": tiny_adapter(base, MODULES)}) as engine:
+        states = [BlendState((BlendChannel("a", 1, scale),)) for scale in (0.2, 0.9, 0.2)]
+        expected = [logits_of(engine, state, 1) for state in states]
+        engine.prepare()
+        for state, logits in zip(states, expected, strict=True):
+            np.testing.assert_allclose(logits_of(engine, state, 1), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_kernels_can_be_switched_off(tiny_base: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORA_STUDIO_KERNELS", "off")
+    with opened(tiny_base(**SIZES)) as engine:
+        assert not engine.prepare()
+        assert len(list(engine.generate(TOKENS, BASE_ALONE, Sampling(max_tokens=3)))) == 3
+
+
+def test_what_the_kernels_cannot_do_numpy_does(tiny_base: Make, opaque_adapter: Make) -> None:
+    with opened(tiny_base()) as engine:  # heads of 4 do not fill a vector
+        assert not engine.prepare()
+    base = tiny_base(**SIZES)
+    delta = {"blk.0.attn_q.weight": np.ones((64, 32), np.float32)}
+    with opened(base, {"a": opaque_adapter("o", delta)}) as engine:
+        expected = logits_of(engine, BlendState((BlendChannel("a", 1, 0.5),)))
+        assert engine.prepare()
+        np.testing.assert_array_equal(logits_of(engine, BlendState((BlendChannel("a", 1, 0.5),))), expected)
