@@ -22,6 +22,9 @@ FOLDER = Path(__file__).parents[2] / "data" / "architectures"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.gguf"))
 TOLERANCE = 1e-5  # the bound is 1e-4; measured: at most 2e-6
 
+WITH_KERNELS = {"llama", "llama-linear", "mistral", "qwen2"}
+"""The models that compiled kernels decode; NumPy decodes the others."""
+
 
 def relative_error(found: Any, wanted: Any) -> float:
     return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
@@ -102,6 +105,34 @@ def test_logits_token_by_token_are_those_of_transformers(
         # one token is left to choose at the end, so that the sequence may become as long as it does
         found = decode(engine, tokens[:-1], 3, BASE_ALONE, monkeypatch)
         assert relative_error(found, logits[2:-1]) < TOLERANCE
+
+
+def test_compiled_kernels_give_the_same_logits_where_they_serve(
+    name: str,
+    engine: LocalEngine,
+    sequences: list[tuple[list[int], FloatArray]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert engine.prepare() == (name in WITH_KERNELS)
+    for tokens, logits in sequences:
+        found = decode(engine, tokens[:-1], 3, BASE_ALONE, monkeypatch)
+        assert relative_error(found, logits[2:-1]) < TOLERANCE
+    engine.close()
+
+
+def test_weights_as_stored_give_the_same_logits(
+    name: str, base: GgufFile, sequences: list[tuple[list[int], FloatArray]]
+) -> None:
+    engine = LocalEngine(choose_backend("numpy"), "quantised")
+    if any(len(info.shape) == 3 for info in base.tensors.values()):
+        with pytest.raises(EngineError, match="experts"):
+            engine.open(base)
+        return
+    engine.open(base)
+    for tokens, logits in sequences:
+        found = engine.evaluate(tokens, BASE_ALONE, positions="all").logits
+        assert relative_error(found, logits) < TOLERANCE
+    engine.close()
 
 
 def test_passes_of_a_few_positions_give_the_same_logits(
