@@ -1,10 +1,16 @@
-"""`python -m benchmarks [NAME] [--peers PYTHON]`: run a benchmark, or list them."""
+"""`python -m benchmarks [NAME] [--json] [--peers PYTHON]`: run a benchmark, or list them."""
 
 import argparse
 import importlib
 import os
+import sys
+from types import ModuleType
 
-NAMES = ("open", "norms", "evaluate", "desk")
+from benchmarks.run import Run
+
+NAMES = ("slider", "prefill", "load", "stack-size", "sweep", "open", "norms", "desk")
+WITH_PEERS = NAMES[:5]
+THREADS = "2"  # llama.cpp has as many
 
 
 def main() -> None:
@@ -12,18 +18,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="?", choices=NAMES)
     parser.add_argument(
+        "--json", action="store_true", help="print one JSON object a line, the headline first"
+    )
+    parser.add_argument(
         "--peers",
         metavar="PYTHON",
         default=os.environ.get("LORA_STUDIO_PEERS"),
         help="the Python of an environment made from benchmarks/peers/requirements.txt",
     )
+    parser.add_argument("--rounds", metavar="N", type=int, help="how often to measure; more is steadier")
     arguments = parser.parse_args()
+    if arguments.rounds is not None and arguments.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(variable, THREADS)  # before NumPy is imported
     if arguments.name is None:
         for name in NAMES:
-            doc = importlib.import_module(f"benchmarks.bench_{name}").__doc__ or ""
-            print(f"{name:<10}{doc.splitlines()[0]}")
+            print(f"{name:<12}{(module_of(name).__doc__ or '').splitlines()[0]}")
         return
-    importlib.import_module(f"benchmarks.bench_{arguments.name}").main(arguments.peers)
+    if arguments.name in WITH_PEERS and not arguments.peers:
+        print("ours alone: no --peers PYTHON was given", file=sys.stderr)
+    run = Run(arguments.peers, arguments.json, arguments.rounds)
+    module_of(arguments.name).main(run)
+
+
+def module_of(name: str) -> ModuleType:
+    """Import a benchmark."""
+    return importlib.import_module(f"benchmarks.bench_{name.replace('-', '_')}")
 
 
 main()

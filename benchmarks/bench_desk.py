@@ -1,16 +1,18 @@
 """Slider to repainted next-token view, 64 tokens, three adapters; longest stall of the window in a drag."""
 
+from __future__ import annotations
+
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent, QObject, QTimer
 from PySide6.QtWidgets import QApplication, QWidget
 
-from benchmarks.demo import open_demo, prompt_text
-from benchmarks.timing import Times
+from benchmarks.demo import PROMPT_LENGTH, open_session, prompt_text
+from benchmarks.row import Row
 from studio.cli.output import finish
-from studio.contracts import Plugins
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 from studio.gui.heartbeat import Heartbeat
@@ -18,6 +20,10 @@ from studio.gui.screenshot import Show
 from studio.jobs.documents import save_document
 from studio.registry import load_plugins
 from studio.session.prompt import Prompt
+
+if TYPE_CHECKING:
+    from benchmarks.run import Run
+    from studio.contracts import Plugins
 
 MOVES = 60
 DRAG_SECONDS = 10
@@ -43,48 +49,51 @@ class PaintClock(QObject):
         return False
 
 
-def main(peers: str | None) -> None:
-    """Print both."""
+def main(run: Run) -> None:
+    """Report both."""
     plugins = load_plugins()
     with tempfile.TemporaryDirectory() as folder:
         session_file = Path(folder) / "bench.lorastudio.json"
         write_session(session_file, plugins)
         show = Show(session_file, plugins, engine=LocalEngine(choose_backend("numpy")))
         try:
-            print(f"slider to repainted view   {slider_to_paint(show)}")
-            drag(show)
+            times = slider_to_paint(show, run.rounds or MOVES)
+            conditions = {"adapters": 3, "tokens": PROMPT_LENGTH}
+            run.report(Row("desk, slider to repainted", "ms", conditions, [times]))
+            run.report(drag(show, DRAG_SECONDS if run.rounds is None else 1))
         finally:
             show.close()
 
 
 def write_session(path: Path, plugins: Plugins) -> None:
     """Save the demo with a 64-token prompt and all three adapters heard."""
-    session = open_demo(plugins)
-    session.prompt = Prompt(prompt_text(session))
-    finish(save_document(path, session.document()))
+    session = open_session(plugins)
     assert session.base is not None
+    assert session.tokenizer is not None
+    session.prompt = Prompt(prompt_text(session.tokenizer))
+    finish(save_document(path, session.document()))
     session.base.close()
 
 
-def slider_to_paint(show: Show) -> Times:
-    """Move the first fader again and again, and wait each time until the answer has been painted."""
+def slider_to_paint(show: Show, moves: int) -> list[float]:
+    """Move the first fader again and again: milliseconds until the answer has been painted."""
     key = show.desk.session.stack.state.channels[0].key
     clock = PaintClock(show.desk.window.next_token)
     answered = [0.0]
     show.desk.live.shown.connect(lambda _: answered.append(time.perf_counter()))
     taken = []
-    for index in range(-3, MOVES):
+    for index in range(-3, moves):
         started = time.perf_counter()
         show.move(key, 0.5 + 0.01 * (index % 40))
         show.wait_until(lambda: clock.last >= answered[-1])
         if index >= 0:
             taken.append((clock.last - started) * 1e3)
     QApplication.instance().removeEventFilter(clock)  # type: ignore[union-attr]
-    return Times(tuple(taken))
+    return taken
 
 
-def drag(show: Show) -> None:
-    """Move a fader without a pause and print the longest time that the window stood still."""
+def drag(show: Show, seconds: int) -> Row:
+    """Move a fader without a pause; the row has the longest time that the window stood still."""
     row = show.desk.window.stack.rows[show.desk.session.stack.state.channels[1].key]
     answers: list[object] = []
     show.desk.live.shown.connect(answers.append)
@@ -93,8 +102,8 @@ def drag(show: Show) -> None:
     started = time.perf_counter()
     heartbeat.start()
     timer.start(1000 // EVENTS_PER_SECOND)
-    show.wait_until(lambda: time.perf_counter() - started > DRAG_SECONDS)
+    show.wait_until(lambda: time.perf_counter() - started > seconds)
     timer.stop()
     longest = heartbeat.stop()
-    print(f"drag of {DRAG_SECONDS} s              {next(steps)} moves, {len(answers)} answers shown")
-    print(f"longest stall              {longest:.1f} ms")
+    conditions = {"seconds": seconds, "moves": next(steps), "shown": len(answers)}
+    return Row("desk, longest stall", "ms", conditions, [[longest]])

@@ -1,18 +1,30 @@
 """Update the heatmap: the norm of a blend of three adapters in all 210 modules, after one slider moved."""
 
-from benchmarks.demo import open_demo
-from benchmarks.timing import repeat
-from studio.lora.adapter import Adapter
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.demo import demo
+from benchmarks.rounds import repeat
+from benchmarks.row import Row
 from studio.lora.analysis import BlendNorms
 from studio.registry import load_plugins
 
+if TYPE_CHECKING:
+    from benchmarks.run import Run
 
-def main(peers: str | None) -> None:
-    """Print the time of the products made once per stack, and of one slider move."""
-    session = open_demo(load_plugins())
-    adapters = {key: one for key, one in session.stack.by_key.items() if isinstance(one, Adapter)}
-    modules = sorted({module for adapter in adapters.values() for module in adapter.modules})
-    print(f"products, once per stack  {repeat(lambda _: BlendNorms.of(adapters, modules), 5, warm_up=1)}")
-    norms = BlendNorms.of(adapters, modules)
-    moves = repeat(lambda i: norms.blend_norms({key: 0.01 * i for key in adapters}), 500)
-    print(f"{len(modules)} modules x {len(adapters)}        {moves}")
+ROUNDS = 500
+PRODUCTS_ROUNDS = 5
+
+
+def main(run: Run) -> None:
+    """Report the time of one slider move, and of the products made once per stack."""
+    with demo(load_plugins()) as opened:
+        adapters = {adapter.name: adapter for adapter in opened.three}
+        modules = sorted({module for adapter in opened.three for module in adapter.modules})
+        norms = BlendNorms.of(adapters, modules)
+        moves = repeat(run.rounds or ROUNDS, lambda i: norms.blend_norms({key: 0.01 * i for key in adapters}))
+        conditions = {"modules": len(modules), "adapters": len(adapters)}
+        run.report(Row("norms", "ms", conditions, [moves]))
+        products = repeat(run.rounds or PRODUCTS_ROUNDS, lambda _: BlendNorms.of(adapters, modules))
+        run.report(Row("norms, once per stack", "ms", conditions, [products]))

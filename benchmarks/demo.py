@@ -1,10 +1,25 @@
-"""What the benchmarks work on: the demo's base, its adapters on a stack, and a prompt of 64 tokens."""
+"""What the benchmarks work on: the demo's base, its three adapters over and over, and a text."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from studio.cli.output import finish
-from studio.contracts import Plugins
+from studio.contracts import BlendChannel, BlendState, ExportRequest
 from studio.jobs.documents import open_document
+from studio.lora.adapter import Adapter
 from studio.resources import demo_session
 from studio.session.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from studio.contracts import BaseModel, Plugins
+    from studio.engine.tokenizer import Tokenizer
 
 PROMPT_LENGTH = 64
 
@@ -17,7 +32,7 @@ TEXT = (
 )
 
 
-def open_demo(plugins: Plugins) -> Session:
+def open_session(plugins: Plugins) -> Session:
     """Open the demo session with every channel heard at its own scale."""
     session = Session()
     session.restore(finish(open_document(demo_session(), plugins)))
@@ -26,15 +41,62 @@ def open_demo(plugins: Plugins) -> Session:
     return session
 
 
-def prompt_tokens(session: Session) -> tuple[int, ...]:
-    """Return the first 64 tokens of the text."""
-    assert session.tokenizer is not None
-    return tuple(session.tokenizer.encode(TEXT)[:PROMPT_LENGTH])
-
-
-def prompt_text(session: Session) -> str:
+def prompt_text(tokenizer: Tokenizer) -> str:
     """Return a text of exactly 64 tokens."""
-    assert session.tokenizer is not None
-    text = session.tokenizer.decode(list(prompt_tokens(session)))
-    assert len(session.tokenizer.encode(text)) == PROMPT_LENGTH
+    text = tokenizer.decode(tokenizer.encode(TEXT)[:PROMPT_LENGTH])
+    assert len(tokenizer.encode(text)) == PROMPT_LENGTH
     return text
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The demo's base, tokenizer and adapters.
+
+    Attributes
+    ----------
+    base, tokenizer
+        SmolLM2's.
+    three
+        Its adapters.
+    plugins
+        What opened them.
+    """
+
+    base: BaseModel
+    tokenizer: Tokenizer
+    three: tuple[Adapter, ...]
+    plugins: Plugins
+
+    def adapters(self, count: int) -> list[Adapter]:
+        """Return so many adapters: the three, over and over."""
+        return list(itertools.islice(itertools.cycle(self.three), count))
+
+    def tokens(self, count: int = PROMPT_LENGTH) -> tuple[int, ...]:
+        """Return the first tokens of the text, which begins again where it ends."""
+        text = " ".join([TEXT] * (1 + count // PROMPT_LENGTH))
+        return tuple(self.tokenizer.encode(text)[:count])
+
+    def adapter_files(self, count: int, folder: Path) -> list[Path]:
+        """Write the three adapters as llama.cpp's, each by itself at scale 1, and return so many paths."""
+        exporter = next(one for one in self.plugins.exporters if one.name == "stacked adapter (GGUF)")
+        paths = []
+        for number, adapter in enumerate(self.three):
+            path = folder / f"{number}.gguf"
+            alone = BlendState((BlendChannel("one", adapter.version, 1.0),))
+            request = ExportRequest(self.base, {"one": adapter}, alone)
+            finish(exporter.export(request, path, exporter.Options()))
+            paths.append(path)
+        return list(itertools.islice(itertools.cycle(paths), count))
+
+
+@contextmanager
+def demo(plugins: Plugins) -> Iterator[Demo]:
+    """Open the demo for a while."""
+    session = open_session(plugins)
+    assert session.base is not None
+    assert session.tokenizer is not None
+    three = tuple(one for one in session.stack.by_key.values() if isinstance(one, Adapter))
+    try:
+        yield Demo(session.base, session.tokenizer, three, plugins)
+    finally:
+        session.base.close()
