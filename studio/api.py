@@ -37,6 +37,7 @@ from studio.errors import (
 from studio.formats.atomic import write_atomically
 from studio.formats.gguf_file import GgufFile
 from studio.formats.gguf_header import GgufHeader, GgufTensor, read_header
+from studio.formats.gguf_shards import open_gguf
 from studio.formats.gguf_writer import write_gguf, write_gguf_in_steps
 from studio.formats.safetensors_file import read_safetensors
 from studio.hookspecs import hookimpl
@@ -79,6 +80,7 @@ __all__ = [
     "hookimpl",
     "listing",
     "never",
+    "open_gguf",
     "read_header",
     "read_safetensors",
     "rotated_heads",

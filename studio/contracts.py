@@ -62,7 +62,11 @@ class BaseModel(Protocol):
 
     @property
     def path(self) -> Path:
-        """The file it was opened from."""
+        """The file it was opened from; the first one where there are several."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """All files that it lies in, which nothing may overwrite while it is open."""
 
     @property
     def name(self) -> str:
@@ -78,7 +82,7 @@ class BaseModel(Protocol):
 
     @property
     def file_size(self) -> int:
-        """Size of the file in bytes."""
+        """Size of its files in bytes."""
 
     @property
     def metadata(self) -> Mapping[str, MetadataValue]:
@@ -92,7 +96,7 @@ class BaseModel(Protocol):
         """Return one tensor as float32 in its NumPy shape. Raises `FormatError` if it has no such tensor."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the files."""
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from studio.api import FormatError, GgufFile
+from studio.api import FormatError, open_gguf
 from studio_gguf.keys import Kind, is_adapter, kind_of
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ class GgufBaseLoader:
         return kind_of(path) in (Kind.MODEL, Kind.DAMAGED)
 
     def load(self, path: Path, options: GgufBaseOptions) -> BaseModel:
-        """Open it. Raises `FormatError` for a damaged file or an adapter."""
-        file = GgufFile.open(path)
-        if is_adapter(file.header):
-            file.close()
+        """Open it, and its other files where it has several. Raises `FormatError` for a damaged one."""
+        model = open_gguf(path)
+        if is_adapter(model):
+            model.close()
             raise FormatError(
                 "this is an adapter, not a model", path=path, remedy="Open its base, then add the adapter"
             )
-        return file
+        return model

@@ -13,7 +13,7 @@ from studio.api import FormatError, read_header
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from studio.api import GgufHeader
+    from studio.api import BaseModel, GgufHeader
 
 TYPE = "general.type"
 ARCHITECTURE = "general.architecture"
@@ -50,6 +50,6 @@ def kind_of(path: Path) -> Kind:
     return Kind.ADAPTER if is_adapter(header) else Kind.MODEL
 
 
-def is_adapter(header: GgufHeader) -> bool:
+def is_adapter(file: GgufHeader | BaseModel) -> bool:
     """Say whether the file calls itself an adapter or holds factors."""
-    return header.metadata.get(TYPE) == "adapter" or any(name.endswith(SUFFIX_A) for name in header.tensors)
+    return file.metadata.get(TYPE) == "adapter" or any(name.endswith(SUFFIX_A) for name in file.tensors)

@@ -80,7 +80,7 @@ class StackedExporter:
             _metadata(request, parts, alpha),
             tensors,
             tensor_type=options.type,
-            protected=[request.base.path, *in_use],
+            protected=[*request.base.files, *in_use],
         )
         for step in writing:
             yield Progress(len(modules) + step.done, len(modules) + step.total, step.message)

@@ -80,7 +80,7 @@ def evaluate(
     plugins = load_plugins(context.obj.safe_mode)
     with open_session(base, adapter, plugins, loader_option) as session:
         assert session.base is not None
-        in_use = [session.base.path, *(Path(location) for location in session.locations.values())]
+        in_use = [*session.base.files, *(Path(location) for location in session.locations.values())]
         if logits is not None:
             check_target(logits, in_use)
         if given is None:

@@ -58,21 +58,40 @@ class GgufFile:
         FormatError
             As `read_header` does, and when the file does not name its architecture.
         """
+        opened = cls.open_part(path)
+        try:
+            opened.check_architecture()
+        except FormatError:
+            opened.close()
+            raise
+        return opened
+
+    @classmethod
+    def open_part(cls, path: Path) -> Self:
+        """Open what may be one of a model's several files: it need not name the architecture."""
         file = open_regular_file(path)
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 header = parse_header(data, path)
-            if not isinstance(header.metadata.get("general.architecture"), str):
-                raise FormatError(
-                    "the file does not say which architecture the model has",
-                    path=path,
-                    where="general.architecture",
-                    remedy="Convert the model again",
-                )
             return cls(path, file, header)
         except BaseException:
             file.close()
             raise
+
+    def check_architecture(self) -> None:
+        """Raise `FormatError` when the file does not name its architecture."""
+        if not isinstance(self.metadata.get("general.architecture"), str):
+            raise FormatError(
+                "the file does not say which architecture the model has",
+                path=self.path,
+                where="general.architecture",
+                remedy="Convert the model again",
+            )
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file alone."""
+        return (self.path,)
 
     @property
     def name(self) -> str:
@@ -88,10 +107,7 @@ class GgufFile:
     @property
     def file_type(self) -> str:
         """The storage type that takes the most bytes; empty for a file without tensors."""
-        sizes: Counter[str] = Counter()
-        for info in self.tensors.values():
-            sizes[info.type_name] += info.nbytes
-        return max(sizes, key=lambda name: sizes[name], default="")
+        return most_stored_type(self.tensors)
 
     @property
     def file_size(self) -> int:
@@ -175,3 +191,11 @@ class GgufFile:
             where=name,
             remedy="Open the model again",
         )
+
+
+def most_stored_type(tensors: Mapping[str, TensorInfo]) -> str:
+    """Return the storage type that takes the most bytes; empty without tensors."""
+    sizes: Counter[str] = Counter()
+    for info in tensors.values():
+        sizes[info.type_name] += info.nbytes
+    return max(sizes, key=lambda name: sizes[name], default="")

@@ -46,7 +46,7 @@ def export(request: ExportRequest, exporter: Exporter, path: Path, options: Any)
 def _files_in_use(request: ExportRequest) -> list[Path]:
     """Return what every exporter must not overwrite, checked here so that a plugin cannot forget to."""
     sources = [getattr(adapter, "source", None) for adapter in request.adapters.values()]
-    return [request.base.path, *(source for source in sources if isinstance(source, Path))]
+    return [*request.base.files, *(source for source in sources if isinstance(source, Path))]
 
 
 @contextmanager

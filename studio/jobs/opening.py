@@ -70,7 +70,7 @@ def open_base(location: str | Path, plugins: Plugins, adapter_sources: Sequence[
         return OpenedBase(
             base=base,
             location=location,
-            fingerprint=base_fingerprint(path),
+            fingerprint=base_fingerprint(*base.files),
             tokenizer=tokenizer,
             tokenizer_error=tokenizer_error,
             adapters=tuple(adapters),

@@ -15,12 +15,13 @@ ADAPTER_SUFFIXES = frozenset({".safetensors", ".json"})
 """Files of an adapter's folder that make up the adapter; read-me files and the like may change."""
 
 
-def base_fingerprint(path: Path) -> str:
-    """Hash the head of a base and its size: bases are too large to hash whole at every opening."""
+def base_fingerprint(first: Path, *rest: Path) -> str:
+    """Hash the head of a base and its files' sizes: bases are too large to hash whole at every opening."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with first.open("rb") as file:
         digest.update(file.read(HEAD_BYTES))
-    digest.update(path.stat().st_size.to_bytes(8, "little"))
+    for path in (first, *rest):
+        digest.update(path.stat().st_size.to_bytes(8, "little"))
     return f"sha256-head:{digest.hexdigest()}"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFWriter, quants
@@ -210,6 +211,22 @@ def test_a_model_opens_with_its_name_and_index(smollm2_path: Path) -> None:
     assert (base.architecture, base.file_type) == ("llama", "Q4_1")
     assert base.tensors["blk.0.attn_k.weight"].shape == (192, 576)
     base.close()
+
+
+def test_every_file_of_a_split_model_is_recognised_and_opens_it_whole(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "split.gguf", "llama", split_max_tensors=1)
+    for name in ("a", "b", "c"):
+        writer.add_tensor(name, np.zeros((2, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    for path in sorted(tmp_path.iterdir()):
+        assert GgufBaseLoader().recognises(path)
+        base = GgufBaseLoader().load(path, GgufBaseOptions())
+        assert list(base.tensors) == ["a", "b", "c"]
+        assert len(base.files) == 3
+        base.close()
 
 
 def test_a_file_that_is_cut_is_recognised_so_that_loading_tells_why(data_dir: Path, tmp_path: Path) -> None:

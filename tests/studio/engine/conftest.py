@@ -25,6 +25,7 @@ class MemoryBase:
     metadata: dict[str, MetadataValue]
     arrays: dict[str, FloatArray]
     path: Path = Path("tiny.gguf")
+    files: tuple[Path, ...] = (path,)
     name: str = "tiny"
     file_type: str = "F32"
     file_size: int = 0

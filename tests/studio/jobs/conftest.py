@@ -45,6 +45,7 @@ class TableBase:
     seed: int = 0
     architecture: str = "bigram"
     path: Path = Path("table.gguf")
+    files: Sequence[Path] = (path,)
     name: str = "table"
     file_type: str = "F32"
     file_size: int = 0

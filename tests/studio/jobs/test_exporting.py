@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 
 from studio.contracts import BASE_ALONE, ExportRequest, Progress, Work
 from studio.errors import PluginError, SaveError
 from studio.formats.atomic import write_atomically
 from studio.formats.gguf_file import GgufFile
+from studio.formats.gguf_shards import open_gguf
 from studio.jobs.exporting import export
 
 
@@ -68,6 +71,23 @@ def test_the_base_is_never_overwritten_by_whatever_link(
     with pytest.raises(SaveError, match="in use"):
         finish(export(request_, TextExporter(), path, Options()))
     assert request_.base.path.read_bytes() == before
+
+
+def test_no_shard_of_the_base_is_ever_overwritten(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "base.gguf", "llama", split_max_tensors=1)
+    for name in ("a", "b"):
+        writer.add_tensor(name, np.zeros((1, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    base = open_gguf(tmp_path / "base-00001-of-00002.gguf")
+    request = ExportRequest(base, {}, BASE_ALONE)
+    for path in base.files:
+        before = path.read_bytes()
+        with pytest.raises(SaveError, match="in use"):
+            finish(export(request, TextExporter(), path, Options()))
+        assert path.read_bytes() == before
 
 
 def test_two_exports_never_write_to_one_path(request_: ExportRequest, tmp_path: Path) -> None:

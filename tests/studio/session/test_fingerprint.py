@@ -26,6 +26,16 @@ def test_an_adapter_folder_is_its_weights_and_settings(tmp_path: Path) -> None:
     assert adapter_fingerprint(tmp_path) != before
 
 
+def test_a_base_in_several_files_is_known_by_all_their_sizes(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.gguf", tmp_path / "2.gguf"
+    first.write_bytes(b"head")
+    second.write_bytes(b"more")
+    before = base_fingerprint(first, second)
+    assert before != base_fingerprint(first)
+    second.write_bytes(b"longer")
+    assert base_fingerprint(first, second) != before
+
+
 @pytest.mark.parametrize("change", [b"other head", b"headlonger", b"head"])
 def test_a_base_is_known_by_its_head_and_size(
     tmp_path: Path, change: bytes, monkeypatch: pytest.MonkeyPatch
