@@ -34,10 +34,10 @@ def interleave(
     works
         Each measures itself.
     warm_up
-        How many rounds go before that do not count.
+        How many rounds go before that do not count; no more than count.
     """
     figures: list[list[float]] = [[] for _ in works]
-    for number in range(-warm_up, rounds):
+    for number in range(-min(warm_up, rounds), rounds):
         drawn = draw()
         for work, its in zip(works, figures, strict=True):
             time.sleep(PAUSE)

@@ -1,0 +1,110 @@
+"""Every benchmark runs and prints what it promises; how fast anything is, is not asked here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import rounds as benchmark_rounds
+from benchmarks.row import Row
+
+ROOT = Path(__file__).parent.parent.parent
+
+ROWS = {
+    "slider": ["slider", "slider"],
+    "prefill": ["prefill"] * 5,
+    "load": ["load"],
+    "stack-size": ["stack-size"],
+    "sweep": ["sweep"],
+    "open": ["open"],
+    "norms": ["norms", "norms, once per stack"],
+    "desk": ["desk, slider to repainted", "desk, longest stall"],
+}
+AGAINST_OURSELVES = {"stack-size": "ours with one", "sweep": "ours one by one"}
+
+
+def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m benchmarks` without the peers' environment."""
+    environment = {key: value for key, value in os.environ.items() if key != "LORA_STUDIO_PEERS"}
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def rows(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_it_runs_alone(name: str) -> None:
+    done = benchmark(name, "--json", "--rounds", "1")
+    found = rows(done)
+    assert [row["name"] for row in found] == ROWS[name]
+    for row in found:
+        low, high = row["spread"]
+        assert row["unit"] == "ms"
+        assert row["ours"] > 0
+        assert low <= high
+        assert row["against"] == AGAINST_OURSELVES.get(name)
+        assert (row["theirs"] is None) == (row["ratio"] is None) == (name not in AGAINST_OURSELVES)
+    assert ("ours alone" in done.stderr) == (name not in ("open", "norms", "desk"))
+
+
+def test_without_a_name_they_are_listed() -> None:
+    listed = benchmark().stdout.splitlines()
+    assert [line.split()[0] for line in listed] == list(ROWS)
+
+
+@pytest.mark.parametrize("wrong", [["faster"], ["open", "--rounds", "0"]])
+def test_what_it_cannot_run_is_refused(wrong: list[str]) -> None:
+    assert benchmark(*wrong).returncode == 2
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", ["slider", "prefill", "stack-size", "sweep", "load"])
+def test_it_runs_beside_llama_cpp(name: str) -> None:
+    python = os.environ.get("LORA_STUDIO_PEERS")
+    if not python:
+        pytest.skip("LORA_STUDIO_PEERS names no Python with the peers in it")
+    last = rows(benchmark(name, "--json", "--rounds", "1", "--peers", python))[-1]
+    assert last["against"] == "llama.cpp"
+    assert last["ratio"] == pytest.approx(last["ours"] / last["theirs"])
+    assert set(last["their_settings"]) == {"repack", "flash_attention"}
+
+
+def test_a_row_sums_up_its_rounds() -> None:
+    """Medians, their ratio, and the spread of the ratios of figures measured side by side."""
+    row = Row("slider", "ms", {"adapters": 3}, [[1.0, 2.0, 30.0], [2.0, 4.0, 60.0]])
+    assert (row.ours, row.theirs, row.ratio, row.spread) == (2.0, 4.0, 0.5, (0.5, 0.5))
+    assert json.loads(row.json())["adapters"] == 3
+    assert "slider, 3 adapters" in str(row)
+    assert "ratio 0.50" in str(row)
+    alone = Row("slider", "ms", {}, [[1.0, 2.0, 3.0]])
+    assert (alone.theirs, alone.ratio) == (None, None)
+    assert alone.spread == pytest.approx((1.1, 2.9))
+
+
+def test_turns_alternate_and_warm_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark_rounds, "PAUSE", 0)
+    drawn, turns = iter(range(10)), []
+
+    def work(name: str, value: int) -> float:
+        turns.append(name)
+        return value
+
+    works = [partial(work, "ours"), partial(work, "theirs")]
+    assert benchmark_rounds.interleave(2, lambda: next(drawn), works, warm_up=1) == [[1, 2], [1, 2]]
+    assert turns == ["ours", "theirs"] * 3
+
+
+def test_no_scales_come_twice() -> None:
+    new_scales = benchmark_rounds.NewScales()
+    many = [scale for _ in range(100) for scale in new_scales(3)]
+    assert len(set(many)) == 300
