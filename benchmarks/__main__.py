@@ -8,8 +8,8 @@ from types import ModuleType
 
 from benchmarks.run import Run
 
-NAMES = ("slider", "prefill", "load", "stack-size", "sweep", "open", "norms", "desk")
-WITH_PEERS = NAMES[:5]
+NAMES = ("slider", "decode", "prefill", "load", "stack-size", "sweep", "open", "norms", "desk")
+WITH_PEERS = NAMES[:6]
 THREADS = "2"  # llama.cpp has as many
 
 

@@ -104,9 +104,10 @@ class LlamaCpp:
         """Set the scales and evaluate a prompt anew: milliseconds until its last token's logits."""
         return float(self._ask("prompt", tokens=tokens, scales=scales)["milliseconds"])
 
-    def generate(self, count: int) -> list[float]:
-        """Go on from the last prompt greedily: milliseconds of each token."""
-        return [float(one) for one in self._ask("generate", count=count)["milliseconds"]]
+    def decode(self, tokens: Sequence[int], count: int, scales: Sequence[float]) -> float:
+        """Decode greedily after a prompt: tokens a second."""
+        self.prompt(tokens, scales)
+        return 1e3 * count / float(sum(self._ask("generate", count=count)["milliseconds"]))
 
     def close(self) -> None:
         """End the process."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from benchmarks.demo import demo
 from benchmarks.llama_cpp import LlamaCpp
 from benchmarks.rounds import milliseconds
-from studio.contracts import BlendChannel, BlendState
+from studio.contracts import BlendChannel, BlendState, Sampling
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 from studio.registry import load_plugins
@@ -32,6 +32,9 @@ class Side(Protocol):
     def prompt(self, tokens: Sequence[int], scales: Sequence[float]) -> float:
         """Set the first adapters' scales and evaluate a prompt anew: milliseconds to its last logits."""
 
+    def decode(self, tokens: Sequence[int], count: int, scales: Sequence[float]) -> float:
+        """Evaluate a prompt, then decode greedily: tokens a second, the prompt's time left out."""
+
 
 class Ours:
     """Our engine with a base open; a prompt with n scales hears the first n of the adapters."""
@@ -45,6 +48,12 @@ class Ours:
         """Evaluate one blend: milliseconds."""
         blend = self.blend(scales)
         return milliseconds(lambda: self.engine.evaluate(tokens, blend))
+
+    def decode(self, tokens: Sequence[int], count: int, scales: Sequence[float]) -> float:
+        """Decode greedily after a prompt: tokens a second."""
+        stream = self.engine.generate(tokens, self.blend(scales), Sampling(max_tokens=count + 1))
+        next(stream)  # the prompt's
+        return 1e3 * count / milliseconds(lambda: [next(stream) for _ in range(count)])
 
     def batch(self, tokens: Sequence[int], many_scales: Sequence[Sequence[float]]) -> float:
         """Evaluate several blends at once: milliseconds of all."""

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 ROWS = {
     "slider": ["slider", "slider"],
+    "decode": ["decode"] * 3,
     "prefill": ["prefill"] * 5,
     "load": ["load"],
     "stack-size": ["stack-size"],
@@ -49,7 +50,7 @@ def test_it_runs_alone(name: str) -> None:
     assert [row["name"] for row in found] == ROWS[name]
     for row in found:
         low, high = row["spread"]
-        assert row["unit"] == "ms"
+        assert row["unit"] == ("tokens/s" if name == "decode" else "ms")
         assert row["ours"] > 0
         assert low <= high
         assert row["against"] == AGAINST_OURSELVES.get(name)
@@ -68,7 +69,7 @@ def test_what_it_cannot_run_is_refused(wrong: list[str]) -> None:
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("name", ["slider", "prefill", "stack-size", "sweep", "load"])
+@pytest.mark.parametrize("name", ["slider", "decode", "prefill", "stack-size", "sweep", "load"])
 def test_it_runs_beside_llama_cpp(name: str) -> None:
     python = os.environ.get("LORA_STUDIO_PEERS")
     if not python:
