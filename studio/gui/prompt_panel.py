@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QEvent, QSize, Qt, Signal
+from PySide6.QtCore import QEvent, QMimeData, QSize, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QTextCursor
 from PySide6.QtWidgets import QCheckBox, QFrame, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from studio.gui.controls import DeskLabel, set_text_colour
 from studio.gui.theme import current_theme
+
+LONGEST_WORD = 10_000
+"""Characters without a space that still wrap: Qt takes seconds to break a hundred thousand."""
 
 
 class PromptPanel(QWidget):
@@ -64,6 +67,7 @@ class PromptPanel(QWidget):
         """Show a prompt; the cursor stays where it is when the text is the same."""
         if text != self.text:
             blocked = self.editor.blockSignals(True)
+            self.editor.wrap_for(text)
             self.editor.setPlainText(text)
             self.editor.moveCursor(QTextCursor.MoveOperation.End)
             self.editor.blockSignals(blocked)
@@ -123,6 +127,18 @@ class _PromptEditor(QPlainTextEdit):
     """A text field in which Ctrl+Return submits."""
 
     submitted = Signal()
+
+    def wrap_for(self, text: str) -> None:
+        """Wrap lines, but not around a text that Qt would lay out for seconds."""
+        mode = QPlainTextEdit.LineWrapMode
+        wraps = max(map(len, text.split())) <= LONGEST_WORD if text.strip() else True
+        self.setLineWrapMode(mode.WidgetWidth if wraps else mode.NoWrap)
+
+    def insertFromMimeData(self, source: QMimeData) -> None:
+        """Paste, or drop text."""
+        if source.hasText():
+            self.wrap_for(source.text())
+        super().insertFromMimeData(source)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Submit, or type."""

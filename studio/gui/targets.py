@@ -17,7 +17,10 @@ def path_of(text: str) -> Path:
 
 def names_a_file(path: Path) -> bool:
     """Say whether a path can name a file to write: it has a name, and no folder has it."""
-    return path.name not in ("", "..") and not path.is_dir()
+    try:
+        return path.name not in ("", "..") and "\0" not in path.name and not path.is_dir()
+    except OSError:  # a name that is too long
+        return False
 
 
 def with_suffix(path: Path, suffix: str, *others: str) -> Path:

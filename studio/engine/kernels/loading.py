@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from functools import cache
 from typing import TYPE_CHECKING
@@ -18,8 +19,10 @@ def shared_walkers() -> Walkers:
     Raises
     ------
     ImportError
-        Where Numba cannot be imported.
+        Where Numba cannot be imported, and on Windows, whose system lacks the call by which threads give way.
     """
+    if sys.platform == "win32":
+        raise ImportError("the kernels do not run on Windows yet")
     with _lock:
         return _walkers()
 

@@ -30,10 +30,14 @@ class Walkers:
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or thread_count()
         self._lock = threading.Lock()
+        self._leader = ThreadPoolExecutor(1, thread_name_prefix="kernel leader")
         self._pool = ThreadPoolExecutor(max(1, self.threads - 1), thread_name_prefix="kernels")
 
     def walk(self, steps: np.ndarray[Any, Any], counters: np.ndarray[Any, Any], position: int) -> None:
-        """Do all steps of a program.
+        """Do all steps of a program. Whatever interrupts the caller, nobody walks any more on return.
+
+        The leader has a thread of its own, since Ctrl-C interrupts the main thread anywhere, and the others
+        would then wait for it in memory that its caller lets go of.
 
         Parameters
         ----------
@@ -45,12 +49,19 @@ class Walkers:
             The token's place in the sequence.
         """
         with self._lock:
-            counters[:] = 0
-            meeting = counters.ctypes.data
-            others = [
-                self._pool.submit(walk, steps, meeting, thread, self.threads, position)
-                for thread in range(1, self.threads)
-            ]
-            walk(steps, meeting, 0, self.threads, position)
-            for other in others:
-                other.result()
+            try:
+                self._leader.submit(self._lead, steps, counters, position).result()
+            except BaseException:
+                self._leader.submit(int).result()  # the leader does one thing after the other
+                raise
+
+    def _lead(self, steps: np.ndarray[Any, Any], counters: np.ndarray[Any, Any], position: int) -> None:
+        counters[:] = 0
+        meeting = counters.ctypes.data
+        others = [
+            self._pool.submit(walk, steps, meeting, thread, self.threads, position)
+            for thread in range(1, self.threads)
+        ]
+        walk(steps, meeting, 0, self.threads, position)
+        for other in others:
+            other.result()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -124,3 +126,30 @@ def test_what_the_kernels_cannot_do_numpy_does(tiny_base: Make, opaque_adapter: 
         expected = logits_of(engine, BlendState((BlendChannel("a", 1, 0.5),)))
         assert engine.prepare()
         np.testing.assert_array_equal(logits_of(engine, BlendState((BlendChannel("a", 1, 0.5),))), expected)
+
+
+def test_an_interrupt_leaves_nobody_walking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may come anywhere in the main thread, also once others walk in memory that it lets go of."""
+    walkers_module = pytest.importorskip("studio.engine.kernels.walkers")
+    walking = threading.Event()
+    finished: list[int] = []
+
+    def walk(steps: Any, meeting: int, thread: int, threads: int, position: int) -> None:
+        walking.set()
+        time.sleep(0.2)
+        finished.append(thread)
+
+    monkeypatch.setattr(walkers_module, "walk", walk)
+    walkers = walkers_module.Walkers(2)
+    result = Future.result
+
+    def interrupted(future: Future[Any], timeout: float | None = None) -> Any:
+        if threading.current_thread() is threading.main_thread() and not finished and walking.wait(5):
+            monkeypatch.setattr(Future, "result", result)
+            raise KeyboardInterrupt
+        return result(future, timeout)
+
+    monkeypatch.setattr(Future, "result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        walkers.walk(np.zeros((1, 1), np.int64), np.zeros(8, np.int64), 0)
+    assert sorted(finished) == [0, 1]

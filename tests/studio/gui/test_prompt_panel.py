@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QMimeData, Qt
 from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QPlainTextEdit
 
 from studio.gui.prompt_panel import PromptPanel
 
@@ -72,3 +73,15 @@ def test_no_template_no_switch(panel: PromptPanel) -> None:
     panel.set_chat_available(False)
     assert not panel.chat_box.isEnabled()
     assert "no chat template" in panel.chat_box.toolTip()
+
+
+def test_a_text_without_spaces_is_not_wrapped(panel: PromptPanel) -> None:
+    wrapped, unwrapped = QPlainTextEdit.LineWrapMode.WidgetWidth, QPlainTextEdit.LineWrapMode.NoWrap
+    panel.set_prompt("a" * 300_000, False)
+    assert panel.editor.lineWrapMode() == unwrapped
+    panel.set_prompt("word " * 60_000, False)
+    assert panel.editor.lineWrapMode() == wrapped
+    pasted = QMimeData()
+    pasted.setText("a" * 300_000)
+    panel.editor.insertFromMimeData(pasted)
+    assert panel.editor.lineWrapMode() == unwrapped

@@ -28,7 +28,7 @@ def test_another_right_suffix_stands() -> None:
     assert with_suffix(Path("my.json"), ".lorastudio.json", ".json") == Path("my.json")
 
 
-@pytest.mark.parametrize("typed", ["", " ", ".", "..", "/", "~", "folder/.."])
+@pytest.mark.parametrize("typed", ["", " ", ".", "..", "/", "~", "folder/..", "x" * 300, "a\0b"])
 def test_what_names_no_file_is_left_alone(typed: str) -> None:
     assert not names_a_file(path_of(typed))
     assert with_suffix(path_of(typed), ".gguf") == path_of(typed)
