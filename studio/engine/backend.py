@@ -41,9 +41,6 @@ class Backend(Protocol):
     def to_host(self, array: Array) -> HostArray:
         """Bring an array back as NumPy's; waits until it is computed."""
 
-    def synchronise(self) -> None:
-        """Wait until everything asked for is computed."""
-
     def free_memory(self) -> None:
         """Give unused memory back to the device."""
 
@@ -70,9 +67,6 @@ class NumpyBackend:
     def to_host(self, array: Array) -> HostArray:
         """Return the array itself."""
         return np.asarray(array)
-
-    def synchronise(self) -> None:
-        """Return at once: NumPy computes while it is called."""
 
     def free_memory(self) -> None:
         """Do nothing: freed arrays are the system's at once."""
@@ -118,10 +112,6 @@ class CupyBackend:
         """Copy the array from the device, once it is computed."""
         host: HostArray = self.xp.asnumpy(array)
         return host
-
-    def synchronise(self) -> None:
-        """Wait for the stream."""
-        self.xp.cuda.get_current_stream().synchronize()
 
     def free_memory(self) -> None:
         """Give the pool's free blocks back: CuPy keeps them otherwise."""

@@ -23,9 +23,9 @@ class Prompt:
     def tokens(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """Turn the prompt into token ids, with the special tokens the model expects.
 
-        A chat template writes the special tokens itself, so none are added to what it renders.
+        A chat template writes its special tokens itself; a BOS that it leaves out is added where the model
+        asks for one.
         """
         if not self.chat:
             return tuple(tokenizer.encode(self.text))
-        rendered = tokenizer.render_chat([{"role": "user", "content": self.text}], add_generation_prompt=True)
-        return tuple(tokenizer.encode(rendered, add_special=False))
+        return tuple(tokenizer.encode_chat([{"role": "user", "content": self.text}]))

@@ -269,7 +269,6 @@ class StrictDevice(types.ModuleType):
             runtime=runtime,
             memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
             is_available=lambda: self.available,
-            get_current_stream=lambda: types.SimpleNamespace(synchronize=lambda: None),
         )
 
     def get_default_memory_pool(self) -> Any:
