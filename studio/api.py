@@ -8,10 +8,15 @@ from studio.contracts import (
     BlendChannel,
     BlendState,
     Cancelled,
+    Combination,
+    CombinedDelta,
+    CombineMethod,
     DeltaAdapter,
+    DeltaPart,
     Exporter,
     ExportRequest,
     FloatArray,
+    Gains,
     LowRankAdapter,
     LowRankFactors,
     MetadataValue,
@@ -42,6 +47,7 @@ from studio.formats.gguf_writer import write_gguf, write_gguf_in_steps
 from studio.formats.safetensors_file import read_safetensors
 from studio.hookspecs import hookimpl
 from studio.lora.adapter import Adapter, LoraFactors, listing
+from studio.lora.combining import combined_delta, concatenate, dense_delta, module_parts
 from studio.lora.names import gguf_module, rotated_heads, rows_to_gguf, rows_to_hugging_face
 
 __all__ = [
@@ -52,12 +58,17 @@ __all__ = [
     "BlendState",
     "Cancelled",
     "CancelledError",
+    "Combination",
+    "CombineMethod",
+    "CombinedDelta",
     "DeltaAdapter",
+    "DeltaPart",
     "EngineError",
     "ExportRequest",
     "Exporter",
     "FloatArray",
     "FormatError",
+    "Gains",
     "GgufFile",
     "GgufHeader",
     "GgufTensor",
@@ -76,9 +87,13 @@ __all__ = [
     "TensorInfo",
     "UnsupportedError",
     "Work",
+    "combined_delta",
+    "concatenate",
+    "dense_delta",
     "gguf_module",
     "hookimpl",
     "listing",
+    "module_parts",
     "never",
     "open_gguf",
     "read_header",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from studio.contracts import AdapterLoader, Exporter, ModelLoader, PanelSpec
+    from studio.contracts import AdapterLoader, CombineMethod, Exporter, ModelLoader, PanelSpec
 
 PROJECT = "lora_studio"
 """The name of the markers and of the entry point group."""
@@ -33,6 +33,11 @@ def register_adapter_loaders() -> list[AdapterLoader]:  # type: ignore[empty-bod
 @hookspec
 def register_exporters() -> list[Exporter]:  # type: ignore[empty-body]
     """Return exporters that write a blend to one file each."""
+
+
+@hookspec
+def register_combine_methods() -> list[CombineMethod]:  # type: ignore[empty-body]
+    """Return methods that make one delta of several."""
 
 
 @hookspec

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from studio import hookspecs
-from studio.contracts import AdapterLoader, Exporter, ModelLoader, PanelSpec, PluginStatus
+from studio.contracts import AdapterLoader, CombineMethod, Exporter, ModelLoader, PanelSpec, PluginStatus
 from studio.errors import PluginError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ HOOKS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "register_model_loaders": ("model loader", ("recognises", "load")),
     "register_adapter_loaders": ("adapter loader", ("recognises", "load")),
     "register_exporters": ("exporter", ("export",)),
+    "register_combine_methods": ("combine method", ("combine",)),
     "register_panels": ("panel", ()),
 }
 """What each hook registers, in words, and the methods that such an object must have."""
@@ -40,6 +41,7 @@ class Registry:
     exporters: tuple[Exporter, ...]
     panels: tuple[PanelSpec, ...]
     statuses: tuple[PluginStatus, ...]
+    combine_methods: tuple[CombineMethod, ...] = ()
 
 
 def load_plugins(safe_mode: bool = False) -> Registry:
@@ -82,6 +84,7 @@ def load_plugins(safe_mode: bool = False) -> Registry:
         exporters=found["register_exporters"],
         panels=found["register_panels"],
         statuses=tuple(sorted(statuses, key=lambda status: (status.name, status.distribution))),
+        combine_methods=found["register_combine_methods"],
     )
 
 
