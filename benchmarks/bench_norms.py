@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from benchmarks.demo import demo
 from benchmarks.rounds import repeat
 from benchmarks.row import Row
+from studio.contracts import BlendChannel, BlendState
 from studio.lora.analysis import BlendNorms
 from studio.registry import load_plugins
 
@@ -23,7 +24,11 @@ def main(run: Run) -> None:
         adapters = {adapter.name: adapter for adapter in opened.three}
         modules = sorted({module for adapter in opened.three for module in adapter.modules})
         norms = BlendNorms.of(adapters, modules)
-        moves = repeat(run.rounds or ROUNDS, lambda i: norms.blend_norms({key: 0.01 * i for key in adapters}))
+        blends = [
+            BlendState(tuple(BlendChannel(key, 1, 0.01 * i) for key in adapters))
+            for i in range(run.rounds or ROUNDS)
+        ]
+        moves = repeat(len(blends), lambda i: norms.blend_norms(blends[i]))
         conditions = {"modules": len(modules), "adapters": len(adapters)}
         run.report(Row("norms", "ms", conditions, [moves]))
         products = repeat(run.rounds or PRODUCTS_ROUNDS, lambda _: BlendNorms.of(adapters, modules))

@@ -90,6 +90,8 @@ class AdapterBank:
         self.opaque: dict[str, list[tuple[int, DeltaAdapter]]] = {}
         scalings: list[FloatArray] = []
         channels: list[np.ndarray[Any, np.dtype[np.intp]]] = []
+        rows: list[np.ndarray[Any, np.dtype[np.intp]]] = []
+        self._rows: dict[str, int] = {}  # every module that an adapter acts on, and its row among the scales
         starts: list[int] = []
         total = 0
         shapes = weights.module_shapes()
@@ -110,6 +112,8 @@ class AdapterBank:
                 a.append(factors.a)
                 scalings.append(factors.scaling)
                 channels.append(factors.channel)
+                row = self._rows.setdefault(module, len(self._rows))
+                rows.append(np.full(count, row, dtype=np.intp))
                 starts.append(total)
                 total += count
             if members:
@@ -117,10 +121,13 @@ class AdapterBank:
                 self.packed[group] = PackedGroup(joined, slice(begin, total), tuple(members))
         self._scaling = np.concatenate([np.empty(0, np.float32), *scalings])  # [R of all groups]
         self._channel = np.concatenate([np.empty(0, np.intp), *channels])
+        self._row = np.concatenate([np.empty(0, np.intp), *rows])
         self._starts = np.array(starts, dtype=np.intp)
+        for module in self.opaque:
+            self._rows.setdefault(module, len(self._rows))
 
     def bind(self, states: Sequence[BlendState]) -> BoundBlends | None:
-        """Set the scales of N blends: all that a moved slider costs. None where none hears any adapter.
+        """Set the scales and gains of N blends: all that a move costs. None where none hears any adapter.
 
         Raises
         ------
@@ -128,7 +135,7 @@ class AdapterBank:
             For a key that is not attached, or an adapter that has changed since the blend was made.
         """
         keys = list(self.adapters)
-        scales = np.zeros((len(keys), len(states)), dtype=np.float32)
+        scales = np.zeros((len(keys), len(self._rows), len(states)), dtype=np.float32)
         for column, state in enumerate(states):
             for heard in state.channels:
                 if heard.key not in self.adapters:
@@ -143,14 +150,19 @@ class AdapterBank:
                         where=heard.key,
                         remedy="Ask again",
                     )
-                scales[keys.index(heard.key), column] = heard.scale
+                channel = keys.index(heard.key)
+                scales[channel, :, column] = heard.scale
+                for module, _ in heard.gains.by_module:
+                    if module in self._rows:
+                        scales[channel, self._rows[module], column] = heard.scale_of(module)
         if not scales.any():
             return None
-        by_rank = self._scaling[:, None] * scales[self._channel]  # [R, N]
+        by_rank = self._scaling[:, None] * scales[self._channel, self._row]  # [R, N]
         audible = np.zeros(len(self._starts), dtype=bool)
         if len(self._starts):
             audible = np.logical_or.reduceat(by_rank.any(axis=1), self._starts)
-        return BoundBlends(self, scales, self.backend.to_device(by_rank[:, :, None]), audible)
+        opaque = {module: scales[:, self._rows[module]] for module in self.opaque}
+        return BoundBlends(self, opaque, self.backend.to_device(by_rank[:, :, None]), audible)
 
 
 @dataclass(frozen=True)
@@ -161,16 +173,17 @@ class BoundBlends:
     ----------
     bank
         The packed factors.
-    channel_scales
-        float32 ``[channels, N]`` on the host.
+    opaque_scales
+        float32 ``[channels, N]`` on the host, for each module that adapters without factors act on.
     rank_scales
-        float32 ``[R of all groups, N, 1]`` on the device: the adapter's own scaling times its channel's.
+        float32 ``[R of all groups, N, 1]`` on the device: the adapter's own scaling times its channel's scale
+        and its gain in the module.
     audible
         ``[members]``: whether any scale of the member is not 0.
     """
 
     bank: AdapterBank
-    channel_scales: FloatArray
+    opaque_scales: Mapping[str, FloatArray]
     rank_scales: Array
     audible: np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -211,7 +224,7 @@ class BoundBlends:
         packed = self.bank.packed.get((EMBEDDING,))
         if packed is None or not self.audible[packed.members[0].number]:
             return
-        blends = self.channel_scales.shape[1]
+        blends = self.rank_scales.shape[1]
         rows = packed.members[0].b[tokens]  # [T, R]
         hidden = self._scaled(packed, self.bank.backend.xp.tile(rows.T, (1, blends)))  # [R, N * T]
         embedded += packed.a.T @ hidden
@@ -227,12 +240,12 @@ class BoundBlends:
     def _add_opaque(self, module: str, inputs: Array, output: Array) -> None:
         """Ask the adapters that show no factors for their deltas, on the host and one position a row."""
         backend = self.bank.backend
-        blends = self.channel_scales.shape[1]
+        blends = self.rank_scales.shape[1]
         for channel, adapter in self.bank.opaque.get(module, ()):
             by_blend = inputs.reshape(inputs.shape[0], blends, -1)
             outputs = output.reshape(output.shape[0], blends, -1)
             for blend in range(blends):
-                scale = float(self.channel_scales[channel, blend])
+                scale = float(self.opaque_scales[module][channel, blend])
                 if scale == 0:
                     continue
                 rows = np.ascontiguousarray(backend.to_host(by_blend[:, blend]).T)  # [T, in]

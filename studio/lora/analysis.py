@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from studio.contracts import BaseModel, DeltaAdapter, LowRankAdapter, LowRankFactors, Progress
+from studio.contracts import (
+    BaseModel,
+    BlendState,
+    DeltaAdapter,
+    LowRankAdapter,
+    LowRankFactors,
+    Progress,
+)
 from studio.engine.low_rank import pack_factors
 
 if TYPE_CHECKING:
@@ -22,9 +30,10 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class BlendNorms:
-    """The Frobenius norm of sum_i s_i dW_i in every module, as a quadratic form in the scales s.
+    """The Frobenius norm of sum_i s_i dW_i in every module, as a quadratic form in the scales s there.
 
     ||sum_i s_i dW_i||_F^2 = s^T G s, with G_ij = <dW_i, dW_j> computed once; a slider move is one product.
+    s_i is the scale of the adapter times its gain in the module.
 
     Attributes
     ----------
@@ -65,20 +74,31 @@ class BlendNorms:
         norms[self.unknown] = np.nan
         return norms
 
-    def blend_norms(self, scales: Mapping[str, float]) -> Norms:
-        """Return the blend's norm in every module, ``[M]``; NaN where an adapter that sounds is not known.
-
-        Parameters
-        ----------
-        scales
-            The scale by key; an adapter that is not named is silent.
-        """
-        vector = np.array([scales.get(key, 0.0) for key in self.keys])
+    def blend_norms(self, blend: BlendState) -> Norms:
+        """Return the blend's norm in every module, ``[M]``; NaN where an adapter that sounds is not known."""
+        scales = self._scales(blend)  # [M, N]
         # Rounding can push the square of a blend that cancels out a hair below 0.
-        squares = np.maximum(np.einsum("i,mij,j->m", vector, self.grams, vector), 0.0)
+        squares = np.maximum(np.einsum("mi,mij,mj->m", scales, self.grams, scales), 0.0)
         norms: Norms = np.sqrt(squares)
-        norms[self.unknown @ (vector != 0)] = np.nan
+        norms[(self.unknown & (scales != 0)).any(axis=1)] = np.nan
         return norms
+
+    def _scales(self, blend: BlendState) -> Norms:
+        """Return scale times gain of every adapter in every module, ``[M, N]``; 0 for one that is silent."""
+        scales = np.zeros((len(self.modules), len(self.keys)))
+        for channel in blend.channels:
+            if channel.key not in self.keys:
+                continue
+            column = self.keys.index(channel.key)
+            scales[:, column] = channel.scale
+            for module, _ in channel.gains.by_module:
+                if module in self._rows:
+                    scales[self._rows[module], column] = channel.scale_of(module)
+        return scales
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {module: row for row, module in enumerate(self.modules)}
 
 
 def gram(factors: Sequence[LowRankFactors | None]) -> Norms:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class BlendDelta:
     """Computes sum_i s_i dW_i x, and keeps each module's packed factors until its adapters change.
 
-    A slider changes only the vector of scales; packing happens when an adapter comes, goes or changes.
+    A slider or a gain changes only the vector of scales; packing happens when an adapter comes, goes or changes.
     """
 
     def __init__(self) -> None:
@@ -45,10 +45,10 @@ class BlendDelta:
             if not isinstance(adapter, LowRankAdapter):
                 delta = adapter.delta(module, inputs)
                 if delta is not None:
-                    total = _sum(total, np.float32(channel.scale) * delta, module, channel.key)
+                    total = _sum(total, np.float32(channel.scale_of(module)) * delta, module, channel.key)
             elif module in adapter.factors:
                 low_rank[channel.key, channel.version] = adapter
-                scales.append(channel.scale)
+                scales.append(channel.scale_of(module))
         if low_rank:
             packed = self._packed(module, low_rank)
             if inputs.shape[-1] != packed.a.shape[-1]:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from psygnal import Signal
 
-from studio.contracts import BlendChannel, BlendState, ChannelState, DeltaAdapter, FloatArray, MixerState
+from studio.contracts import (
+    EVEN,
+    BlendChannel,
+    BlendState,
+    ChannelState,
+    DeltaAdapter,
+    FloatArray,
+    Gains,
+    MixerState,
+)
 from studio.errors import MismatchError, StudioError
 from studio.lora.adapter import Adapter
 from studio.lora.blending import BlendDelta
@@ -22,7 +31,7 @@ if TYPE_CHECKING:
 
 
 LARGEST_SCALE = 1e9
-"""Master times channel scale stays far inside what float32 holds."""
+"""Master times channel scale times gain stays far inside what float32 holds."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,10 @@ class StackSnapshot:
         return BlendState(
             tuple(
                 BlendChannel(
-                    channel.key, self.members[channel.key].version, self.state.master * channel.scale
+                    channel.key,
+                    self.members[channel.key].version,
+                    self.state.master * channel.scale,
+                    channel.gains,
                 )
                 for channel in self.state.channels
                 if self.state.audible(channel) and self.state.master * channel.scale != 0
@@ -58,7 +70,7 @@ class StackSnapshot:
 
 
 class LoraStack:
-    """Adapters whose deltas add up: y = W x + master * sum_i scale_i dW_i x.
+    """Adapters whose deltas add up: y = W x + master * sum_i scale_i gain_i dW_i x.
 
     The stack is one frozen `StackSnapshot`; every change puts a new one in its place and emits `changed`, so
     whoever holds an older one, in a forward pass on another thread say, is never disturbed.
@@ -104,9 +116,19 @@ class LoraStack:
             adapter for key, adapter in self._snapshot.members.items() if key not in self._snapshot.entry_keys
         )
 
-    def push(self, adapter: Adapter, scale: float = 1.0, *, muted: bool = False, soloed: bool = False) -> str:
+    def push(
+        self,
+        adapter: Adapter,
+        scale: float = 1.0,
+        *,
+        muted: bool = False,
+        soloed: bool = False,
+        gains: Gains = EVEN,
+    ) -> str:
         """Stack an adapter on top and return its key: its name, with a number where the name is taken."""
-        return self._add(adapter, ChannelState("", _checked_scale(scale), muted, soloed), is_entry=True)
+        channel = ChannelState("", scale, muted, soloed, gains)
+        _check_channel(channel)
+        return self._add(adapter, channel, is_entry=True)
 
     def push_adapter(self, adapter: DeltaAdapter) -> str:
         """Stack any object that satisfies `DeltaAdapter`, at scale 1, and return its key."""
@@ -153,8 +175,9 @@ class LoraStack:
         keys = [channel.key for channel in state.channels]
         if sorted(keys) != sorted(self.by_key):
             raise MismatchError(f"the mixer state is for {keys}, the stack holds {list(self.by_key)}")
-        for value in (state.master, *(channel.scale for channel in state.channels)):
-            _checked_scale(value)
+        _checked_scale(state.master)
+        for channel in state.channels:
+            _check_channel(channel)
         if state != self.state:
             members = MappingProxyType({key: self.by_key[key] for key in keys})
             self._become(replace(self._snapshot, members=members, state=state))
@@ -174,6 +197,10 @@ class LoraStack:
     def set_scale(self, key: str, scale: float) -> None:
         """Set one channel's scale; it may be negative."""
         self._change(key, lambda channel: replace(channel, scale=_checked_scale(scale)))
+
+    def set_gains(self, key: str, gains: Gains) -> None:
+        """Set how loud one channel is in each module, beside its scale."""
+        self._change(key, lambda channel: replace(channel, gains=gains))
 
     def set_muted(self, key: str, on: bool) -> None:
         """Mute or unmute one channel; its scale stays."""
@@ -290,3 +317,10 @@ def _checked_scale(scale: float) -> float:
     if not abs(scale) <= LARGEST_SCALE:  # false for NaN as well
         raise StudioError(f"a scale must be a number within ±{LARGEST_SCALE:g}, not {scale}")
     return float(scale)
+
+
+def _check_channel(channel: ChannelState) -> None:
+    _checked_scale(channel.scale)
+    for module, gain in channel.gains.by_module:
+        if not abs(gain) <= LARGEST_SCALE:
+            raise StudioError(f"a gain must be a number within ±{LARGEST_SCALE:g}, not {gain}", where=module)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from PySide6.QtCore import QObject, Signal
 
-from studio.contracts import Progress
+from studio.contracts import EVEN, BlendChannel, BlendState, Progress
 from studio.gui.frame import OncePerFrame
 from studio.lora.analysis import BlendNorms, base_norms
 from studio.lora.report import adaptable_modules
@@ -16,7 +16,7 @@ from studio.lora.targets import layer_of, target_of, targets_of
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from studio.contracts import BaseModel, DeltaAdapter
+    from studio.contracts import BaseModel, DeltaAdapter, Gains
     from studio.gui.controllers.jobs import JobsController
     from studio.gui.heatmap_view import HeatmapView
     from studio.jobs.job import Job
@@ -72,13 +72,14 @@ class NormsController(QObject):
         measured = self._norms is not None or not self._members
         return self._base_norms is not None and measured and self._members == self._present()
 
-    def strength(self, key: str) -> float | None:
-        """Return ||dW|| / ||W|| of an adapter at scale 1 over what it acts on, or None while not known."""
+    def strength(self, key: str, scale: float, gains: Gains) -> float | None:
+        """Return ||dW|| / ||W|| of an adapter over what it acts on, or None while not known."""
         if self._norms is None or self._base_norms is None or key not in self._norms.keys:
             return None
-        own = self._norms.own_norms()[:, self._norms.keys.index(key)]
-        whole = float(np.linalg.norm(self._base_norms[own > 0]))
-        return float(np.linalg.norm(own)) / whole if whole else None
+        acts = self._norms.own_norms()[:, self._norms.keys.index(key)] > 0
+        whole = float(np.linalg.norm(self._base_norms[acts]))
+        heard = self._norms.blend_norms(BlendState((BlendChannel(key, 0, scale, gains),)))
+        return float(np.linalg.norm(heard)) / whole if whole else None
 
     def _present(self) -> Members:
         adapters = self._session.stack.by_key
@@ -172,9 +173,10 @@ class NormsController(QObject):
             return silent, ""
         if self._mode.startswith(ADAPTER):
             key = self._mode.removeprefix(ADAPTER)
-            return self._norms.own_norms()[:, self._norms.keys.index(key)], ""
-        blend = self._session.stack.blend
-        norms = self._norms.blend_norms({channel.key: channel.scale for channel in blend.channels})
+            gains = {channel.key: channel.gains for channel in self._session.stack.state.channels}
+            alone = BlendChannel(key, 0, 1.0, gains.get(key, EVEN))
+            return self._norms.blend_norms(BlendState((alone,))), ""
+        norms = self._norms.blend_norms(self._session.stack.blend)
         if self._mode == NORM:
             return norms, ""
         return (silent, "%") if self._base_norms is None else (100 * norms / self._base_norms, "%")

@@ -82,10 +82,11 @@ class StackController(QObject):
     def _channel(self, channel: ChannelState) -> Channel:
         stack = self._session.stack
         report = self._session.reports.get(channel.key)
-        strength = self._norms.strength(channel.key)
+        scale = stack.state.master * channel.scale
+        strength = self._norms.strength(channel.key, scale, channel.gains)
         details = [] if report is None else report_details(report)
         if strength is not None:
-            percent = 100 * strength * abs(stack.state.master * channel.scale)
+            percent = 100 * strength
             details.append(f"‖Δ‖ {percent:.1f} %" if percent >= 1 else f"‖Δ‖ {percent:.2f} %")
         return Channel(
             key=channel.key,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from studio.contracts import BASE_ALONE, BlendChannel, BlendState, FloatArray, Sampling
+from studio.contracts import BASE_ALONE, BlendChannel, BlendState, FloatArray, Gains, Sampling
 from studio.engine import decoder, local
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
@@ -155,7 +155,7 @@ def test_a_device_gives_the_same_logits(
         assert relative_error(engine.evaluate(tokens, BASE_ALONE).logits, logits[-1]) < TOLERANCE
 
 
-def test_adapters_act_on_every_target_like_weights_with_their_deltas_added(
+def test_adapters_act_on_every_target_like_weights_with_their_deltas_and_gains_added(
     base: GgufFile,
     engine: LocalEngine,
     sequences: list[tuple[list[int], FloatArray]],
@@ -169,14 +169,18 @@ def test_adapters_act_on_every_target_like_weights_with_their_deltas_added(
     targets = [EMBEDDING, *(name for group in model_for(base).linear_groups for name in group)]
     adapter = tiny_adapter(dense, targets)
     engine.attach({"a": adapter})
-    blend = BlendState((BlendChannel("a", adapter.version, 0.7),))
+    random = np.random.default_rng(5)
+    heard = BlendChannel(
+        "a", adapter.version, 0.7, Gains.of({name: float(random.uniform(-0.5, 2)) for name in targets})
+    )
+    blend = BlendState((heard,))
 
     deltas = {
-        name: (0.7 * factors.scaling * factors.b.astype(np.float64) @ factors.a).astype(np.float32)
+        name: heard.scale_of(name) * factors.scaling * factors.b.astype(np.float64) @ factors.a
         for name, factors in adapter.factors.items()
     }
     merged = LocalEngine(choose_backend("numpy"))
-    merged.open(memory_base(dense.metadata, arrays | {name: arrays[name] + deltas[name] for name in deltas}))
+    merged.open(memory_base(dense.metadata, arrays | {name: np.float32(arrays[name] + deltas[name]) for name in deltas}))
 
     tokens, plain = sequences[0]
     wanted = merged.evaluate(tokens, BASE_ALONE, positions="all").logits

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from studio.contracts import BASE_ALONE, BlendChannel, BlendState
+from studio.contracts import BASE_ALONE, BlendChannel, BlendState, Gains
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 from studio.engine.models import model_for
@@ -55,6 +55,30 @@ def test_several_blends_at_once_are_each_as_alone(base: Any, tiny_adapter: Calla
     assert not np.allclose(
         engine.evaluate(TOKENS, states[0]).logits, engine.evaluate(TOKENS, states[2]).logits
     )
+
+
+def test_gains_act_on_experts_like_weights_with_their_deltas_added(
+    base: Any, tiny_adapter: Callable[..., Any], memory_base: Callable[..., Any]
+) -> None:
+    targets = [*EXPERTS, "token_embd.weight", "blk.1.attn_output.weight"]
+    adapter = tiny_adapter(base, targets)
+    heard = BlendChannel("a", 1, 0.9, Gains.of(dict(zip(targets, (0.0, 2.0, -0.7, 0.4, 1.5), strict=True))))
+    merged = {
+        name: np.float32(
+            base.arrays[name] + heard.scale_of(name) * pair.scaling * pair.b.astype(np.float64) @ pair.a
+        )
+        for name, pair in adapter.factors.items()
+    }
+    logits = []
+    for model, adapters, state in (
+        (base, {"a": adapter}, BlendState((heard,))),
+        (memory_base(base.metadata, base.arrays | merged), {}, BASE_ALONE),
+    ):
+        engine = LocalEngine(choose_backend("numpy"))
+        engine.open(model)
+        engine.attach(adapters)
+        logits.append(engine.evaluate(TOKENS, state, positions="all").logits)
+    assert np.linalg.norm(logits[0] - logits[1]) < 1e-5 * np.linalg.norm(logits[1])
 
 
 @pytest.mark.usefixtures("strict_device")

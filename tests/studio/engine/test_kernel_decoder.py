@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from studio.contracts import BASE_ALONE, BlendChannel, BlendState, Sampling
+from studio.contracts import BASE_ALONE, BlendChannel, BlendState, Gains, Sampling
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 
@@ -28,7 +28,8 @@ MODULES = [
     "blk.1.ffn_down.weight",
     "output.weight",
 ]
-HALF = BlendState((BlendChannel("a", 1, 0.5), BlendChannel("b", 1, -0.3)))
+GAINS = Gains.of({"token_embd.weight": 0.3, "blk.0.attn_v.weight": -2.0, "blk.1.ffn_up.weight": 0.0})
+HALF = BlendState((BlendChannel("a", 1, 0.5, GAINS), BlendChannel("b", 1, -0.3)))
 
 
 @contextmanager

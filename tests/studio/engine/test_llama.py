@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from studio.contracts import BASE_ALONE, BlendChannel, BlendState
+from studio.contracts import BASE_ALONE, BlendChannel, BlendState, Gains
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 
@@ -132,12 +132,14 @@ def test_adapters_act_like_weights_with_their_deltas_added(
     engine = LocalEngine(choose_backend("numpy"))
     engine.open(base)
     engine.attach({"a": first, "b": second})
-    state = BlendState((BlendChannel("a", 1, 0.8), BlendChannel("b", 1, -1.5)))
+    heard = BlendChannel("a", 1, 0.8, Gains.of({modules[0]: -1.3, "blk.1.attn_k.weight": 0.0}))
+    other = BlendChannel("b", 1, -1.5, Gains.of({"blk.0.attn_v.weight": 0.4, "blk.9.attn_v.weight": 5.0}))
+    state = BlendState((heard, other))
 
     deltas: dict[str, Array] = {}
-    for adapter, scale in ((first, 0.8), (second, -1.5)):
+    for adapter, channel in ((first, heard), (second, other)):
         for module, factors in adapter.factors.items():
-            delta = scale * factors.scaling * (factors.b.astype(np.float64) @ factors.a)
+            delta = channel.scale_of(module) * factors.scaling * (factors.b.astype(np.float64) @ factors.a)
             deltas[module] = deltas.get(module, 0.0) + delta
     expected = plain_forward(base, TOKENS, deltas)
     assert relative_error(plain_forward(base, TOKENS), expected) > 1e-2

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from studio.contracts import BASE_ALONE, BlendChannel, BlendState, Sampling
+from studio.contracts import BASE_ALONE, BlendChannel, BlendState, Gains, Sampling
 from studio.engine import decoder
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
@@ -94,10 +94,11 @@ def test_a_silent_neighbour_changes_nothing(base: Any, engine: LocalEngine, tiny
     np.testing.assert_allclose(engine.evaluate(TOKENS, blend(a=0.7)).logits, both, atol=1e-6)
 
 
-def test_moving_a_slider_packs_nothing(engine: LocalEngine) -> None:
+def test_moving_a_slider_or_a_gain_packs_nothing(engine: LocalEngine) -> None:
     engine.evaluate(TOKENS, blend(a=0.7))
     bank = engine._bank
     engine.evaluate(TOKENS, blend(a=0.1, b=3))
+    engine.evaluate(TOKENS, BlendState((BlendChannel("a", 1, 0.1, Gains.of({MODULES[0]: 0.5})),)))
     assert engine._bank is bank
 
 
@@ -153,6 +154,27 @@ def test_a_stranger_with_only_a_delta_is_heard(
     for state, stand_in in zip(states, engine.evaluate_many(TOKENS, stand_ins), strict=True):
         np.testing.assert_allclose(stand_in.logits, engine.evaluate(TOKENS, state).logits, atol=1e-5)
     assert set(stranger.calls) == {(name, (len(TOKENS), a.shape[1])) for name, a in deltas.items()}
+
+
+def test_gains_are_heard_in_each_module_of_a_stranger_too(
+    base: Any, engine: LocalEngine, tiny_adapter: Make, opaque_adapter: Make
+) -> None:
+    known = tiny_adapter(base, MODULES)
+    engine.attach(
+        {"a": known, "s": opaque_adapter("stranger", {m: f.scaling * f.b @ f.a for m, f in known.factors.items()})}
+    )
+    gains = Gains.of(dict(zip(MODULES, (0.0, 2.5, -0.5, 1.0), strict=True)))
+    wanted, found = (
+        engine.evaluate(TOKENS, BlendState((BlendChannel(key, 1, 0.8, gains),))).logits for key in "as"
+    )
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert not np.allclose(wanted, engine.evaluate(TOKENS, blend(a=0.8)).logits)
+
+
+def test_gains_of_0_are_silence_to_the_byte(engine: LocalEngine) -> None:
+    silent = BlendState((BlendChannel("a", 1, 1.0, Gains.of(dict.fromkeys(MODULES, 0.0))),))
+    expected = engine.evaluate(TOKENS, BASE_ALONE).logits.tobytes()
+    assert engine.evaluate(TOKENS, silent).logits.tobytes() == expected
 
 
 def test_a_stranger_of_the_wrong_shape_is_named(base: Any, engine: LocalEngine, opaque_adapter: Make) -> None:

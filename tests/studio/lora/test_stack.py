@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studio.contracts import FloatArray, MixerState
+from studio.contracts import EVEN, FloatArray, Gains, MixerState
 from studio.errors import MismatchError, StudioError
 from studio.lora.adapter import Adapter
 from studio.lora.stack import LoraStack
@@ -195,6 +195,41 @@ def test_retraining_an_adapter_changes_the_blend(legal: Adapter, pirate: Adapter
     expected = pirate.delta(Q, INPUTS)
     assert expected is not None
     np.testing.assert_allclose(stack.apply(Q, INPUTS, 6), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gains_multiply_the_scale_module_by_module(legal: Adapter) -> None:
+    stack = LoraStack()
+    key = stack.push(legal, 0.5)
+    stack.push_adapter(Doubler())
+    gains = Gains.of({Q: -2.0, K: 0.0})
+    before = stack.snapshot()
+    with changes(stack) as seen:
+        stack.set_gains(key, gains)
+        stack.set_gains(key, Gains.of({K: 0.0, Q: -2.0}))
+    assert len(seen) == 1
+    assert stack.blend.channels[0].gains == gains
+    legal_q, doubled = legal.delta(Q, INPUTS), Doubler().delta(Q, INPUTS)
+    assert legal_q is not None and doubled is not None
+    np.testing.assert_allclose(stack.apply(Q, INPUTS, 6), doubled - legal_q, rtol=1e-5, atol=1e-5)
+    delta = stack.applied_delta("attn_k", 0, INPUTS)
+    assert delta is not None and not delta.any()
+    stack.set_gains("doubler", Gains.of({Q: 0.5}))
+    np.testing.assert_allclose(stack.apply(Q, INPUTS, 6), doubled / 2 - legal_q, rtol=1e-5, atol=1e-5)
+    stack.restore(before)
+    assert stack.channel(key).gains == EVEN
+
+
+@pytest.mark.parametrize("gain", [math.nan, math.inf, 1e30])
+def test_a_gain_that_is_no_use_is_refused_by_its_module(legal: Adapter, gain: float) -> None:
+    stack = LoraStack()
+    key = stack.push(legal)
+    for attempt in (
+        lambda: stack.set_gains(key, Gains.of({Q: gain})),
+        lambda: stack.push(legal, gains=Gains.of({Q: gain})),
+    ):
+        with pytest.raises(StudioError, match=r"blk\.0\.attn_q\.weight.*a gain must be"):
+            attempt()
+    assert stack.channel(key).gains == EVEN
 
 
 @pytest.mark.parametrize("scale", [math.nan, math.inf, -math.inf, 1e30])
