@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from studio.api import DeltaAdapter, ExportRequest, FloatArray, MetadataValue, Work
+    from studio.api import BlendChannel, DeltaAdapter, ExportRequest, FloatArray, MetadataValue, Work
 
 SOURCES = "lora_studio.stack.sources"
 SCALES = "lora_studio.stack.scales"
 
-Part: TypeAlias = "tuple[LowRankAdapter, float]"
-"""An audible adapter and its scale, the master's included."""
+Part: TypeAlias = "tuple[LowRankAdapter, BlendChannel]"
+"""An audible adapter, and its scale in each module."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,11 @@ def choose_alpha(parts: Sequence[Part], modules: Sequence[str]) -> float:
     It is the largest rank times a power of two, so that where all ranks are equal B keeps its digits and only
     its exponents move.
     """
-    pairs = [(adapter.factors[module], scale) for adapter, scale in parts for module in adapter.factors]
+    pairs = [
+        (pair, channel.scale_of(module))
+        for adapter, channel in parts
+        for module, pair in adapter.factors.items()
+    ]
     rank = max(_rank(parts, module) for module in modules)
     largest = max(float(np.abs(pair.b).max()) * abs(scale * pair.scaling) for pair, scale in pairs)
     exponent = math.frexp(largest)[1]
@@ -106,7 +110,11 @@ def stack_module(parts: Sequence[Part], module: str, alpha: float) -> tuple[Floa
     Those of E experts are ``(E, R, in)`` and ``(E, out, R)``, as llama.cpp wants them.
     Every reader of such a file scales by alpha / R, so B takes the effective scales times R / alpha.
     """
-    pairs = [(adapter.factors[module], scale) for adapter, scale in parts if module in adapter.factors]
+    pairs = [
+        (adapter.factors[module], channel.scale_of(module))
+        for adapter, channel in parts
+        if module in adapter.factors
+    ]
     a = np.concatenate([pair.a for pair, _ in pairs], axis=-2)
     fold = a.shape[-2] / alpha
     b = np.concatenate([pair.b * np.float64(scale * pair.scaling * fold) for pair, scale in pairs], axis=-1)
@@ -123,7 +131,7 @@ def _audible_parts(request: ExportRequest) -> list[Part]:
                 f"{adapter.name} shows no low-rank factors, so it cannot become part of a stacked adapter",
                 remedy="Mute it or remove it from the stack",
             )
-        parts.append((adapter, channel.scale))
+        parts.append((adapter, channel))
     if not parts:
         raise StudioError(
             "the blend is silent: no adapter is audible", remedy="Add an adapter, unmute one or raise a scale"
@@ -162,9 +170,9 @@ def _metadata(request: ExportRequest, parts: Sequence[Part], alpha: float) -> di
         TYPE: "adapter",
         ADAPTER_TYPE: "lora",
         ALPHA: alpha,
-        NAME: " + ".join(f"{adapter.name}*{scale:.4g}" for adapter, scale in parts),
+        NAME: " + ".join(f"{adapter.name}*{channel.scale:.4g}" for adapter, channel in parts),
         SOURCES: [source.name if (source := _source(adapter)) else adapter.name for adapter, _ in parts],
-        SCALES: [repr(scale) for _, scale in parts],
+        SCALES: [repr(channel.scale) for _, channel in parts],
     }
 
 

@@ -22,6 +22,16 @@ Adapters = Annotated[
         "--adapter", metavar="PATH[:SCALE]", help="An adapter and its scale (1 if left out). Repeatable."
     ),
 ]
+AdapterGains = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gains",
+        metavar="[ADAPTER=]WHERE",
+        help="Where an adapter (its number or name; all if left out) is heard: attention, mlp, first-third, "
+        "middle-third, last-third, a target, layers 0-9, a curve 0:1/29:0, several with commas, or a JSON "
+        "file. Repeatable.",
+    ),
+]
 LoaderOptions = Annotated[
     list[str] | None,
     typer.Option(

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from studio.cli.command_line import (
+    AdapterGains,
     Adapters,
     Backend,
     Base,
@@ -60,6 +61,7 @@ def evaluate(
     last: Annotated[
         bool, typer.Option("--last", help="Write the last position's logits alone, [vocab].")
     ] = False,
+    gains: AdapterGains = None,
     loader_option: LoaderOptions = None,
     backend: Backend = "auto",
     weights: Residency = "auto",
@@ -78,7 +80,7 @@ def evaluate(
     from studio.registry import load_plugins
 
     plugins = load_plugins(context.obj.safe_mode)
-    with open_session(base, adapter, plugins, loader_option) as session:
+    with open_session(base, adapter, plugins, loader_option, gains) as session:
         assert session.base is not None
         in_use = [*session.base.files, *(Path(location) for location in session.locations.values())]
         if logits is not None:

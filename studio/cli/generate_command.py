@@ -4,7 +4,16 @@ from typing import Annotated
 
 import typer
 
-from studio.cli.command_line import Adapters, Backend, Base, Json, LoaderOptions, Residency, exactly_one
+from studio.cli.command_line import (
+    AdapterGains,
+    Adapters,
+    Backend,
+    Base,
+    Json,
+    LoaderOptions,
+    Residency,
+    exactly_one,
+)
 from studio.cli.output import print_json
 from studio.cli.texts import check_text
 
@@ -28,6 +37,7 @@ def generate(
     seed: Annotated[
         int | None, typer.Option("--seed", metavar="S", min=0, help="Makes a choice repeatable.")
     ] = None,
+    gains: AdapterGains = None,
     loader_option: LoaderOptions = None,
     backend: Backend = "auto",
     weights: Residency = "auto",
@@ -51,7 +61,7 @@ def generate(
         option = f"--{error.where}".replace("_", "-")
         raise typer.BadParameter(f"{error.message}. {error.remedy}.", param_hint=option) from None
     plugins = load_plugins(context.obj.safe_mode)
-    with open_session(base, adapter, plugins, loader_option) as session:
+    with open_session(base, adapter, plugins, loader_option, gains) as session:
         tokenizer = tokenizer_of(session)
         tokens = asked.tokens(tokenizer)
         with open_engine(session, backend, weights) as engine:

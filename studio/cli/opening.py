@@ -7,6 +7,7 @@ from dataclasses import fields
 import typer
 
 from studio.cli.command_line import parse_adapter, parse_loader_options
+from studio.cli.gains import apply_gains, parse_gains
 from studio.cli.output import finish
 from studio.contracts import AdapterLoader, BaseModel, Engine, Plugins
 from studio.engine.backend import choose_backend
@@ -26,10 +27,12 @@ def open_session(
     adapters: Sequence[str] | None,
     plugins: Plugins,
     loader_options: Sequence[str] | None = None,
+    gains: Sequence[str] | None = None,
 ) -> Iterator[Session]:
     """Open a base and adapters, each given as PATH[:SCALE], as a session; its base is closed in the end.
 
-    `loader_options` are NAME=VALUE texts, for each adapter whose loader has that option.
+    `loader_options` are NAME=VALUE texts, for each adapter whose loader has that option; `gains` are
+    [ADAPTER=]WHERE texts.
 
     Raises
     ------
@@ -38,6 +41,7 @@ def open_session(
     """
     arguments = [parse_adapter(text) for text in adapters or ()]
     options = known_options(loader_options, plugins)
+    shaped = [parse_gains(text) for text in gains or ()]
     session = Session()
     session.set_base(finish(open_base(base, plugins)))
     assert session.base is not None
@@ -45,6 +49,7 @@ def open_session(
         for argument in arguments:
             loaded = open_adapter(argument.path, session.base, plugins, options)
             session.add_adapter(loaded, argument.scale)
+        apply_gains(session, shaped)
         yield session
     finally:
         session.base.close()

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from studio.cli.command_line import Base, Json, LoaderOptions, parse_path
+from studio.cli.command_line import AdapterGains, Base, Json, LoaderOptions, parse_path
 from studio.cli.output import finish, print_json
 
 EXPORTER = "stacked adapter (GGUF)"
@@ -23,6 +23,7 @@ def stack(
         Path,
         typer.Option("-o", "--output", metavar="OUT.gguf", help="The file to write.", parser=parse_path),
     ],
+    gains: AdapterGains = None,
     loader_option: LoaderOptions = None,
     type_name: Annotated[
         Literal["F32", "F16"], typer.Option("--type", help="How to store the weights.")
@@ -47,7 +48,7 @@ def stack(
         raise UnsupportedError(
             f"no plugin provides the exporter {EXPORTER!r}", remedy="Look at: lora-studio plugins"
         )
-    with open_session(base, adapter, plugins, loader_option) as session:
+    with open_session(base, adapter, plugins, loader_option, gains) as session:
         assert session.base is not None
         request = ExportRequest(session.base, session.stack.by_key, session.stack.blend)
         finish(export(request, exporter, out, exporter.Options(type=type_name)))

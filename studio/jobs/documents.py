@@ -12,6 +12,7 @@ from studio import resources
 from studio.contracts import ChannelState, Progress
 from studio.errors import SessionError, StudioError
 from studio.jobs.opening import open_base, read_adapter
+from studio.lora.gains import from_stored
 from studio.session.document import read_document, write_document
 from studio.session.opened import OpenedDocument
 
@@ -78,7 +79,7 @@ def open_document(path: Path, plugins: Plugins, relinked: Mapping[str, Path] | N
         path=path,
         document=document,
         base=base and replace(base, adapters=tuple(loaded for _, loaded in pairs)),
-        channels=tuple(ChannelState("", entry.scale, entry.muted, entry.soloed) for entry, _ in pairs),
+        channels=tuple(_channel(entry, loaded) for entry, loaded in pairs),
         missing=tuple(missing),
         left_out=tuple(entry.location for entry in entries if not any(entry is one for one in opened)),
         problems=tuple(problems),
@@ -96,6 +97,12 @@ def save_document(path: Path, document: SessionDocument) -> Work:
     yield Progress(0, 1, f"Saving {path.name}")
     write_document(path, document)
     return path
+
+
+def _channel(entry: AdapterEntry, loaded: LoadedAdapter) -> ChannelState:
+    """Return where the controls of an adapter stood; gains of modules that it no longer has are dropped."""
+    gains = from_stored(entry.gains, loaded.adapter.modules)
+    return ChannelState("", entry.scale, entry.muted, entry.soloed, gains)
 
 
 def _relink(document: SessionDocument, relinked: Mapping[str, Path]) -> SessionDocument:

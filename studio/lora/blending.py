@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class BlendDelta:
     """Computes sum_i s_i dW_i x, and keeps each module's packed factors until its adapters change.
 
-    A slider or a gain changes only the vector of scales; packing happens when an adapter comes, goes or changes.
+    A slider or a gain changes only the vector of scales; packing happens when an adapter comes, goes or
+    changes.
     """
 
     def __init__(self) -> None:

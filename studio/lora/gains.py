@@ -116,9 +116,7 @@ def preset(
     """Return a preset over the modules of some targets, of all if None; the others stay as `before`."""
     gain = PRESETS[name]
     chosen = {
-        module: gain(module, layers)
-        for module in modules
-        if targets is None or target_of(module) in targets
+        module: gain(module, layers) for module in modules if targets is None or target_of(module) in targets
     }
     return Gains.of({**dict(before.by_module), **chosen})
 

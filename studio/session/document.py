@@ -12,6 +12,7 @@ from studio import resources
 from studio.contracts import Sampling
 from studio.errors import SessionError, StudioError
 from studio.formats.atomic import write_atomically
+from studio.lora.gains import read_layers
 from studio.lora.stack import LARGEST_SCALE
 from studio.session.limits import check_limits
 from studio.session.prompt import Prompt
@@ -19,8 +20,8 @@ from studio.session.prompt import Prompt
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-VERSION = 1
-"""The version this studio writes, and the latest it reads."""
+VERSION = 2
+"""The latest version this studio reads. It writes the earliest that can hold a session: 2 has gains."""
 
 LARGEST_FILE = 16 * 2**20
 """Session files above this many bytes are refused unread."""
@@ -31,6 +32,9 @@ MOST_ADAPTERS = 1000
 Scale = Annotated[float, msgspec.Meta(ge=-LARGEST_SCALE, le=LARGEST_SCALE)]
 Location = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 Fingerprint = Annotated[str, msgspec.Meta(max_length=128)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+LayerGains = Annotated[dict[Name, Scale], msgspec.Meta(max_length=1000)]
+GainsByTarget = Annotated[dict[Name, Scale | LayerGains], msgspec.Meta(max_length=1000)]
 Options = Annotated[dict[str, object], msgspec.Meta(max_length=1000)]
 
 
@@ -41,14 +45,18 @@ class BaseEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fingerprint: Fingerprint = ""
 
 
-class AdapterEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One adapter: where it is, the fingerprint it had, where its controls stand, its loader's options."""
+class AdapterEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One adapter: where it is, the fingerprint it had, where its controls stand, its loader's options.
+
+    Gains are in the short form of `studio.lora.gains`.
+    """
 
     location: Location
     fingerprint: Fingerprint = ""
     scale: Scale = 1.0
     muted: bool = False
     soloed: bool = False
+    gains: GainsByTarget = {}
     options: Options = {}
 
 
@@ -86,6 +94,9 @@ def read_document(path: Path) -> SessionDocument:
             )
         document = msgspec.json.decode(data, type=SessionDocument)
         check_limits(document.sampling)
+        for entry in document.adapters:
+            check_layers(entry.gains)
+        document = msgspec.structs.replace(document, version=VERSION)
     except SessionError:
         raise
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, StudioError) as error:
@@ -102,6 +113,7 @@ def write_document(path: Path, document: SessionDocument) -> None:
         If it cannot be written; what stood at the path is unchanged.
     """
     stored = _with_locations(document, lambda location: _relative(location, path.absolute().parent))
+    stored = msgspec.structs.replace(stored, version=2 if any(one.gains for one in document.adapters) else 1)
     data = msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n"
     named = [entry.location for entry in (document.base, *document.adapters) if entry is not None]
     write_atomically(
@@ -110,6 +122,38 @@ def write_document(path: Path, document: SessionDocument) -> None:
         verify=lambda temporary: _check_bytes(temporary, data),
         protected=[Path(location) for location in named if not resources.is_package_reference(location)],
     )
+
+
+def check_layers(gains: GainsByTarget) -> None:
+    """Refuse gains whose layers cannot be read. Raises `StudioError` naming the target."""
+    for target, rule in gains.items():
+        for layers in rule if isinstance(rule, dict) else ():
+            try:
+                read_layers(layers)
+            except StudioError as error:
+                raise StudioError(error.message, where=f"gains.{target}", remedy=error.remedy) from None
+
+
+def read_gains(data: bytes, path: Path | None = None) -> GainsByTarget:
+    """Read gains in the short form of `studio.lora.gains` from a JSON object.
+
+    Raises
+    ------
+    SessionError
+        If it is none.
+    """
+    try:
+        if len(data) > LARGEST_FILE:
+            raise SessionError(f"it is larger than {LARGEST_FILE // 2**20} MiB")
+        gains = msgspec.json.decode(data, type=GainsByTarget)
+        check_layers(gains)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, StudioError) as error:
+        raise SessionError(
+            f"these are no gains: {error}",
+            path=path,
+            remedy='Write an object such as {"attn_q": 0.5, "ffn_up": {"0-9": 0}}',
+        ) from None
+    return gains
 
 
 class _Versioned(msgspec.Struct):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from studio.contracts import ChannelState, Sampling
+from studio.contracts import EVEN, ChannelState, Gains, Sampling
+from studio.lora.gains import to_stored
 from studio.lora.stack import LoraStack
 from studio.session.document import AdapterEntry, BaseEntry, SessionDocument
 from studio.session.history import History
@@ -110,11 +111,17 @@ class Session:
         return [AdapterSource(loaded.location, loaded.options) for loaded in self._by_key().values()]
 
     def add_adapter(
-        self, loaded: LoadedAdapter, scale: float = 1.0, *, muted: bool = False, soloed: bool = False
+        self,
+        loaded: LoadedAdapter,
+        scale: float = 1.0,
+        *,
+        muted: bool = False,
+        soloed: bool = False,
+        gains: Gains = EVEN,
     ) -> str:
         """Put an adapter on the stack and return its key."""
         self._loaded[id(loaded.adapter)] = loaded
-        return self.stack.push(loaded.adapter, scale, muted=muted, soloed=soloed)
+        return self.stack.push(loaded.adapter, scale, muted=muted, soloed=soloed, gains=gains)
 
     def remove_adapter(self, key: str) -> None:
         """Take an adapter off the stack. Undo brings it back."""
@@ -174,6 +181,7 @@ class Session:
                     scale=channel.scale,
                     muted=channel.muted,
                     soloed=channel.soloed,
+                    gains=to_stored(channel.gains),
                     options=dict(loaded[channel.key].options),
                 )
                 for channel in state.channels
@@ -223,7 +231,13 @@ class Session:
         stack = LoraStack()
         stack.set_master(master)
         for loaded, channel in zip(adapters, channels, strict=True):
-            stack.push(loaded.adapter, channel.scale, muted=channel.muted, soloed=channel.soloed)
+            stack.push(
+                loaded.adapter,
+                channel.scale,
+                muted=channel.muted,
+                soloed=channel.soloed,
+                gains=channel.gains,
+            )
         self._opened = opened
         self._loaded = {id(loaded.adapter): loaded for loaded in adapters}
         self.stack.restore(stack.snapshot())

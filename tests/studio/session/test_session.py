@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from studio.contracts import ChannelState, Sampling
+from studio.contracts import ChannelState, Gains, Sampling
 from studio.errors import StudioError
 from studio.formats.gguf_file import GgufFile
 from studio.session.document import SessionDocument
@@ -62,7 +62,7 @@ def test_adding_an_adapter_is_one_step_with_its_controls(session: Session, loade
 def test_the_document_tells_everything(session: Session, loaded: MakeAdapter, smollm2_path: Path) -> None:
     session.set_base(opened(smollm2_path))
     session.add_adapter(loaded("pirate"), 0.8, muted=True)
-    session.add_adapter(loaded("legal"), 0.2, soloed=True)
+    session.add_adapter(loaded("legal"), 0.2, soloed=True, gains=Gains.of({"blk.0.attn_q.weight": 0.5}))
     session.stack.set_master(1.5)
     session.prompt = Prompt("Ahoy")
     document = session.document()
@@ -73,6 +73,7 @@ def test_the_document_tells_everything(session: Session, loaded: MakeAdapter, sm
         ("pirate", 0.8, True, False),
         ("legal", 0.2, False, True),
     ]
+    assert [entry.gains for entry in document.adapters] == [{}, {"attn_q": {"0": 0.5}}]
     assert (document.master, document.prompt) == (1.5, Prompt("Ahoy"))
 
 
@@ -80,11 +81,12 @@ def test_another_base_keeps_the_controls_of_the_adapters_that_fit_it(
     session: Session, loaded: MakeAdapter, smollm2_path: Path
 ) -> None:
     session.add_adapter(loaded("pirate"), 0.8)
-    session.add_adapter(loaded("legal"), 0.2, muted=True)
+    gains = Gains.of({"blk.0.attn_q.weight": 0.5})
+    session.add_adapter(loaded("legal"), 0.2, muted=True, gains=gains)
     session.stack.set_master(1.5)
     session.set_base(opened(smollm2_path, loaded("legal"), loaded("fresh")))
     legal, fresh = session.stack.state.channels
-    assert (legal.key, legal.scale, legal.muted) == ("legal", 0.2, True)
+    assert legal == ChannelState("legal", 0.2, muted=True, gains=gains)
     assert (fresh.key, fresh.scale, fresh.muted) == ("fresh", 1.0, False)
     assert session.stack.state.master == 1.5
     assert not session.history.can_undo
