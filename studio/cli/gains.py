@@ -112,7 +112,7 @@ def _term(text: str) -> Term:
     if _CURVE.fullmatch(text):
         pairs = [point.split(":") for point in text.split("/")]
         points = {int(layer): float(gain) for layer, gain in pairs}
-        return lambda modules, layers: over_layers(curve(points, layers), modules)
+        return lambda modules, layers: over_layers(curve(points, layers), modules, layers)
     if text[:1].isdigit():
         try:
             chosen = read_layers(text)

@@ -38,6 +38,8 @@ class Channel:
         1.0 = as trained.
     audible
         False dims the strip: muted, or another one is soloed.
+    shaped
+        Whether some gain is not 1.
     warning
         Why the adapter only partly works (unmatched modules); empty when all is well.
     """
@@ -49,6 +51,7 @@ class Channel:
     muted: bool = False
     soloed: bool = False
     audible: bool = True
+    shaped: bool = False
     warning: str = ""
 
 
@@ -65,6 +68,8 @@ class ChannelRow(QFrame):
     """(key, on)."""
     solo_toggled = Signal(str, bool, bool)
     """(key, on, exclusive): exclusive when Shift was held."""
+    gains_requested = Signal(str)
+    """(key): show its gains."""
     remove_requested = Signal(str)
     """(key)."""
 
@@ -77,6 +82,7 @@ class ChannelRow(QFrame):
         self.name_label = DeskLabel(strong=True, elided=True)
         self.fader = Fader()
         self.number = NumberBox("", -1000.0, 1000.0, 0.05)
+        self.gains_button = LetterButton("G", "accent", "")
         self.mute_button = LetterButton("M", "warning", "")
         self.solo_button = LetterButton("S", "good", "")
         self.remove_button = CloseButton("")
@@ -85,7 +91,7 @@ class ChannelRow(QFrame):
         head = QHBoxLayout()
         head.setSpacing(4)
         head.addWidget(self.name_label, 1)
-        for button in (self.mute_button, self.solo_button, self.remove_button):
+        for button in (self.gains_button, self.mute_button, self.solo_button, self.remove_button):
             head.addWidget(button)
         controls = QHBoxLayout()
         controls.setSpacing(10)
@@ -105,6 +111,7 @@ class ChannelRow(QFrame):
         self.fader.drag_started.connect(lambda: self.drag_started.emit(key))
         self.fader.drag_finished.connect(lambda: self.drag_finished.emit(key))
         self.number.valueChanged.connect(self._number_changed)
+        self.gains_button.clicked.connect(self._ask_for_gains)
         self.mute_button.clicked.connect(lambda on: self.mute_toggled.emit(key, on))
         self.solo_button.clicked.connect(
             lambda on: self.solo_toggled.emit(key, on, self.solo_button.clicked_with_shift)
@@ -116,7 +123,8 @@ class ChannelRow(QFrame):
     @property
     def tab_chain(self) -> list[QWidget]:
         """Its controls in the order Tab visits them."""
-        return [self.fader, self.number, self.mute_button, self.solo_button, self.remove_button]
+        buttons = (self.gains_button, self.mute_button, self.solo_button, self.remove_button)
+        return [self.fader, self.number, *buttons]
 
     def set_channel(self, channel: Channel) -> None:
         """Show these values."""
@@ -128,6 +136,7 @@ class ChannelRow(QFrame):
         )
         self.setToolTip(channel.warning)
         self._show_scale(channel.scale)
+        self.gains_button.setChecked(channel.shaped)
         self.mute_button.setChecked(channel.muted)
         self.solo_button.setChecked(channel.soloed)
         self._name_controls(channel.name)
@@ -137,6 +146,8 @@ class ChannelRow(QFrame):
         self.setAccessibleName(f"Channel {name}")
         self.fader.setAccessibleName(f"Scale of {name}")
         name_control(self.number, f"Exact scale of {name}")
+        self.gains_button.setAccessibleName(f"Gains of {name}")
+        self.gains_button.setToolTip("Gains by layer and target; lit when some are not 1")
         self.mute_button.setAccessibleName(f"Mute {name}")
         self.mute_button.setToolTip("Mute; the scale is remembered")
         self.solo_button.setAccessibleName(f"Solo {name}")
@@ -150,6 +161,10 @@ class ChannelRow(QFrame):
         blocked = self.number.blockSignals(True)
         self.number.setValue(scale)
         self.number.blockSignals(blocked)
+
+    def _ask_for_gains(self) -> None:
+        self.gains_button.setChecked(self.channel.shaped)  # its light tells of the gains, not of the click
+        self.gains_requested.emit(self.channel.key)
 
     def _fader_moved(self, scale: float) -> None:
         self._show_scale(scale)

@@ -16,6 +16,7 @@ from studio.gui.appearance import Appearance
 from studio.gui.bridge import Bridge
 from studio.gui.controllers.engines import EnginesController
 from studio.gui.controllers.exports import ExportsController
+from studio.gui.controllers.gains import GainsController
 from studio.gui.controllers.jobs import JobsController
 from studio.gui.controllers.live import LiveController
 from studio.gui.controllers.models import ModelsController
@@ -80,6 +81,7 @@ class Desk(QObject):
         self.jobs = JobsController(window.jobs, bridge, notices, self)
         self.norms = NormsController(session, self.jobs, window.heatmap, self)
         self.stack = StackController(session, self.norms, window, self)
+        self.gains = GainsController(session, window, self)
         self.prompt = PromptController(session, self.engine, window, bridge, notices, self)
         self.live = LiveController(session, self.engine, window, bridge, notices, self)
         self.engines = EnginesController(self.engine, self.jobs, self.live, window, bridge, self)

@@ -52,6 +52,8 @@ class StackPanel(QWidget):
     """(key, on)."""
     solo_toggled = Signal(str, bool, bool)
     """(key, on, exclusive)."""
+    gains_requested = Signal(str)
+    """(key): show its gains."""
     remove_requested = Signal(str)
     """(key)."""
     master_changed = Signal(float)
@@ -129,14 +131,18 @@ class StackPanel(QWidget):
         self.add_button.setEnabled(enabled)
         self.setAcceptDrops(enabled)
 
+    def colour_index(self, key: str) -> int:
+        """Return which colour a channel has; it keeps it for good, so that undo brings it back too."""
+        return self._colours.setdefault(key, len(self._colours))
+
     def _new_row(self, channel: Channel) -> ChannelRow:
-        """Make a strip. A key keeps its colour for good, so undoing a removal brings the colour back too."""
-        row = ChannelRow(channel, self._colours.setdefault(channel.key, len(self._colours)), self._strips)
+        row = ChannelRow(channel, self.colour_index(channel.key), self._strips)
         row.scale_changed.connect(self.scale_changed)
         row.drag_started.connect(self.drag_started)
         row.drag_finished.connect(self.drag_finished)
         row.mute_toggled.connect(self.mute_toggled)
         row.solo_toggled.connect(self.solo_toggled)
+        row.gains_requested.connect(self.gains_requested)
         row.remove_requested.connect(self.remove_requested)
         return row
 

@@ -12,7 +12,7 @@ from studio.errors import StudioError
 from studio.lora.targets import layer_of, target_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 StoredGains: TypeAlias = "dict[str, float | dict[str, float]]"
 """Gains as files store them: by target, either one gain or one by layers, such as ``{"0-9": 0.5, "12": 0}``.
@@ -53,7 +53,7 @@ def is_mlp(target: str) -> bool:
     return target.startswith("ffn_")
 
 
-def curve(points: Mapping[int, float], layers: int) -> tuple[float, ...]:
+def curve(points: Mapping[int, float], layers: int) -> dict[int, float]:
     """Return the gain of each layer on straight lines between points; flat before the first, after the last.
 
     Parameters
@@ -64,23 +64,22 @@ def curve(points: Mapping[int, float], layers: int) -> tuple[float, ...]:
         How many layers there are.
     """
     at = sorted(points)
-    return tuple(np.interp(np.arange(layers), at, [points[layer] for layer in at]).tolist())
+    return dict(enumerate(np.interp(np.arange(layers), at, [points[layer] for layer in at]).tolist()))
 
 
 def over_layers(
-    by_layer: Sequence[float],
+    by_layer: Mapping[int, float],
     modules: Iterable[str],
+    layers: int,
     *,
     targets: Collection[str] | None = None,
     before: Gains = EVEN,
 ) -> Gains:
-    """Lay one gain a layer over the modules of some targets, of all if None; the others stay as `before`."""
+    """Lay gains by layer over the modules of some targets, of all if None; the others stay as `before`."""
     gains = dict(before.by_module)
     for module in modules:
         if targets is None or target_of(module) in targets:
-            place = place_of(module, len(by_layer))
-            if place < len(by_layer):
-                gains[module] = by_layer[place]
+            gains[module] = by_layer.get(place_of(module, layers), gains.get(module, 1.0))
     return Gains.of(gains)
 
 

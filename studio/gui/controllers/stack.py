@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject
 
+from studio.contracts import EVEN
 from studio.gui.channel_row import Channel
 from studio.gui.frame import OncePerFrame
 
@@ -85,6 +86,8 @@ class StackController(QObject):
         scale = stack.state.master * channel.scale
         strength = self._norms.strength(channel.key, scale, channel.gains)
         details = [] if report is None else report_details(report)
+        if channel.gains != EVEN:
+            details.append("gains")
         if strength is not None:
             percent = 100 * strength
             details.append(f"‖Δ‖ {percent:.1f} %" if percent >= 1 else f"‖Δ‖ {percent:.2f} %")
@@ -96,6 +99,7 @@ class StackController(QObject):
             muted=channel.muted,
             soloed=channel.soloed,
             audible=stack.state.audible(channel),
+            shaped=channel.gains != EVEN,
             warning="" if report is None else report_warning(report),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +42,7 @@ def told(panel: StackPanel) -> list[tuple[object, ...]]:
         getattr(panel, name).connect(lambda *values, name=name: told.append((name, *values)))
     for name in ("remove_requested", "master_changed", "paths_dropped"):
         getattr(panel, name).connect(lambda value, name=name: told.append((name, value)))
+    panel.gains_requested.connect(lambda key: told.append(("gains_requested", key)))
     panel.add_requested.connect(lambda: told.append(("add_requested",)))
     return told
 
@@ -88,6 +90,18 @@ def test_mute_and_solo(panel: StackPanel, qtbot: QtBot, told: list[tuple[object,
     QTest.mouseClick(row.mute_button, LEFT)
     QTest.mouseClick(row.solo_button, LEFT)
     assert told == [("mute_toggled", "2", False), ("solo_toggled", "2", True, False)]
+
+
+def test_gains_are_asked_for_and_their_light_tells_whether_there_are_any(
+    panel: StackPanel, told: list[tuple[object, ...]]
+) -> None:
+    button = panel.rows["1"].gains_button
+    QTest.mouseClick(button, LEFT)
+    assert told == [("gains_requested", "1")]
+    assert not button.isChecked()
+    panel.set_channels([replace(PIRATE, shaped=True), LEGAL])
+    QTest.mouseClick(button, LEFT)
+    assert button.isChecked()
 
 
 def test_shift_solos_this_one_alone(panel: StackPanel, qtbot: QtBot, told: list[tuple[object, ...]]) -> None:

@@ -59,7 +59,7 @@ def test_attention_and_mlp_share_out_the_blocks() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_of_some_targets_leaves_the_others_as_they_were(name: str) -> None:
-    before = over_layers([0.5] * LAYERS, MODULES)
+    before = over_layers(dict.fromkeys(range(LAYERS), 0.5), MODULES, LAYERS)
     gains = preset(name, MODULES, LAYERS, targets=["attn_q"], before=before)
     assert all(gains[module] == 0.5 for module in MODULES if target_of(module) != "attn_q")
     whole = preset(name, MODULES, LAYERS)
@@ -67,18 +67,18 @@ def test_a_preset_of_some_targets_leaves_the_others_as_they_were(name: str) -> N
 
 
 def test_a_curve_is_straight_between_its_points_and_flat_outside() -> None:
-    assert curve({4: 0.0, 2: 1.0}, LAYERS) == (1.0, 1.0, 1.0, 0.5, 0.0, 0.0, 0.0)
-    gains = over_layers(curve({0: 0.0, 6: 3.0}, LAYERS), MODULES, targets=["ffn_up", "output"])
+    assert list(curve({4: 0.0, 2: 1.0}, LAYERS).values()) == [1.0, 1.0, 1.0, 0.5, 0.0, 0.0, 0.0]
+    gains = over_layers(curve({0: 0.0, 6: 3.0}, LAYERS), MODULES, LAYERS, targets=["ffn_up", "output"])
     assert [gains[f"blk.{layer}.ffn_up.weight"] for layer in range(LAYERS)] == [0, 0.5, 1, 1.5, 2, 2.5, 3]
     assert gains["blk.3.attn_q.weight"] == 1
     assert gains["output.weight"] == 3  # it stands behind the last layer
     assert gains["token_embd.weight"] == 1
 
 
-def test_layers_beyond_a_curve_keep_their_gain() -> None:
-    assert over_layers([0.0], ["blk.0.attn_q.weight", "blk.1.attn_q.weight"]) == Gains.of(
-        {"blk.0.attn_q.weight": 0.0}
-    )
+def test_layers_that_are_not_named_keep_their_gain() -> None:
+    before = Gains.of({"blk.1.attn_q.weight": 3.0})
+    gains = over_layers({0: 0.0}, ["blk.0.attn_q.weight", "blk.1.attn_q.weight"], 2, before=before)
+    assert gains == Gains.of({"blk.0.attn_q.weight": 0.0, "blk.1.attn_q.weight": 3.0})
 
 
 def test_gains_of_which_both_hold_multiply() -> None:
