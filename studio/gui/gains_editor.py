@@ -146,7 +146,7 @@ class GainsEditor(QDialog):
         body.addWidget(self.grid, 1, 1)
         body.setColumnStretch(1, 1)
         body.setRowStretch(0, 1)
-        layout = QVBoxLayout(self)
+        self._layout = layout = QVBoxLayout(self)
         layout.setContentsMargins(14, 12, 14, 10)
         layout.setSpacing(10)
         layout.addLayout(head)
@@ -170,7 +170,7 @@ class GainsEditor(QDialog):
             QWidget.setTabOrder(before, box)
             before = box
         QWidget.setTabOrder(before, self.curve)
-        self.layout().activate()
+        self._layout.activate()
         self.resize(self.width(), self.sizeHint().height())
 
     def _tick_all(self) -> None:

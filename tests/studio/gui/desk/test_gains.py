@@ -33,7 +33,7 @@ def test_a_stroke_is_heard_shown_and_undone_as_one_step(desk: Desk, qtbot: QtBot
         QTest.mouseMove(curve, QPoint(curve.width() - 40, curve.height()))
         QTest.mouseRelease(curve, LEFT, pos=QPoint(curve.width() - 40, curve.height()))
     assert all(stack.channel("adapter").gains[module] == 0 for module in stack.by_key["adapter"].modules)
-    qtbot.waitUntil(lambda: not heatmap._values.any() and before.any())
+    qtbot.waitUntil(lambda: bool(before.any() and not heatmap._values.any()))
     row = desk.window.stack.rows["adapter"]
     qtbot.waitUntil(row.gains_button.isChecked)
     assert "gains" in row.details_label.text()
