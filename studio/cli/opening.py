@@ -12,8 +12,8 @@ from studio.cli.output import finish
 from studio.contracts import AdapterLoader, BaseModel, Engine, Plugins
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
+from studio.engine.residency import Residency
 from studio.engine.tokenizer import Tokenizer
-from studio.engine.weights import Residency
 from studio.errors import StudioError
 from studio.jobs.opening import adapter_loader, load_adapter, open_base
 from studio.resources import resolve

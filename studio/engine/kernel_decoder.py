@@ -12,9 +12,10 @@ import threading
 from typing import TYPE_CHECKING
 
 from studio.contracts import RawTensors
+from studio.engine.linear import Linear
 from studio.engine.model import EMBEDDING
 from studio.engine.token_plan import PlannedModel, TokenPlan
-from studio.engine.weights import Linear, StoredLinear
+from studio.engine.weights import StoredLinear
 
 if TYPE_CHECKING:
     from studio.contracts import BaseModel, FloatArray

@@ -24,8 +24,9 @@ from studio.engine.adapter_bank import AdapterBank, signature_of
 from studio.engine.decoder import Decoder
 from studio.engine.kernel_decoder import KernelDecoder
 from studio.engine.models import model_for
+from studio.engine.residency import NAMES
 from studio.engine.sampling import check_sampling, choose_token
-from studio.engine.weights import Residency, Weights
+from studio.engine.weights import Weights
 from studio.errors import CancelledError, EngineError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from studio.engine.backend import Backend
     from studio.engine.model import Model
+    from studio.engine.residency import Residency
 
 
 GENERATION_ROOM = 128
@@ -71,8 +73,7 @@ class LocalEngine:
         if self._base is None:
             return self._backend.reason
         weights = self._base.weights
-        kind = "quantised" if weights.stored else "float32"
-        return f"{self._backend.reason}; weights {kind}, {weights.nbytes / 1e6:,.0f} MB"
+        return f"{self._backend.reason}; weights {NAMES[weights.kind]}, {weights.nbytes / 1e6:,.0f} MB"
 
     @property
     def context_length(self) -> int:
@@ -82,7 +83,7 @@ class LocalEngine:
     def open(self, base: BaseModel) -> None:
         """Make this the base, with no adapters attached; where that fails, the old one stays as it was."""
         model = model_for(base)
-        weights = self._backend.run(lambda: Weights.load(base, model, self._backend, self._residency))
+        weights = Weights.load(base, model, self._backend, self._residency)
         self.close()
         self._base = OpenBase(model, weights, KernelDecoder(base, model, weights, self._backend))
 

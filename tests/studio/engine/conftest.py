@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import types
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import libgguf
 import numpy as np
 import pytest
 
-from studio.contracts import FloatArray, LowRankFactors, MetadataValue, TensorInfo
-from studio.errors import FormatError
+from studio.contracts import (
+    BASE_ALONE,
+    BlendChannel,
+    BlendState,
+    FloatArray,
+    LowRankFactors,
+    MetadataValue,
+    Sampling,
+    TensorInfo,
+)
+from studio.engine.backend import choose_backend
+from studio.engine.local import LocalEngine
+from studio.errors import EngineError, FormatError
+from studio.formats.dequantise import PLAIN_DTYPES, dequantise
+from studio.formats.ggml_types import GGML_TYPES_BY_NAME, GgmlType
 
 VOCABULARY = 40
 
@@ -47,6 +65,46 @@ class MemoryBase:
 
     def close(self) -> None:
         pass
+
+
+@dataclass
+class StoredBase(MemoryBase):
+    """A base whose matrices are stored in other types than F32, as in a file."""
+
+    types: Mapping[str, str] = field(default_factory=dict)
+
+    _stored: dict[str, np.ndarray[Any, np.dtype[np.uint8]]] = field(default_factory=dict)
+
+    @cached_property
+    def tensors(self) -> Mapping[str, TensorInfo]:  # type: ignore[override]
+        kinds = {name: self._type(name) for name in self.arrays}
+        return {
+            name: TensorInfo(
+                name,
+                array.shape,
+                kinds[name].name,
+                kinds[name].row_bytes(array.shape[-1]) * array[..., 0].size,
+            )
+            for name, array in self.arrays.items()
+        }
+
+    def raw(self, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        if name not in self._stored:
+            self._stored[name] = self._store(self.arrays[name], self._type(name))
+        return self._stored[name]
+
+    def _store(self, array: FloatArray, kind: GgmlType) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        dtype = PLAIN_DTYPES.get(kind.name)
+        if dtype is not None:
+            return np.ascontiguousarray(array.astype(dtype)).view(np.uint8)
+        rows = np.asarray(libgguf.quantize_rows(array.reshape(-1, array.shape[-1]), kind.number))
+        return rows.reshape(*array.shape[:-1], -1)
+
+    def dense(self, name: str) -> FloatArray:
+        return dequantise(self.raw(name), self._type(name).number)
+
+    def _type(self, name: str) -> GgmlType:
+        return GGML_TYPES_BY_NAME[self.types.get(name, "F32")]
 
 
 @dataclass
@@ -189,6 +247,18 @@ def tiny_adapter() -> Callable[..., MemoryAdapter]:
 
 
 @pytest.fixture
+def stored_base() -> Callable[..., StoredBase]:
+    """Store a base's matrices in these types, one after the other in turns."""
+
+    def store(base: MemoryBase, *types: str) -> StoredBase:
+        matrices = [name for name, array in base.arrays.items() if array.ndim > 1]
+        in_turns = {name: types[index % len(types)] for index, name in enumerate(matrices)}
+        return StoredBase(base.metadata, base.arrays, types=in_turns)
+
+    return store
+
+
+@pytest.fixture
 def opaque_adapter() -> type[OpaqueAdapter]:
     return OpaqueAdapter
 
@@ -201,6 +271,7 @@ class DeviceArray:
     def __init__(self, device: StrictDevice, array: np.ndarray[Any, Any]) -> None:
         self._device = device
         self._array = array
+        device.account(array)
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError("implicit conversion to a NumPy array is not allowed")
@@ -218,6 +289,12 @@ class DeviceArray:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._array[self._device.unwrap(key)] = self._device.unwrap(value)
+
+    def __neg__(self) -> DeviceArray:
+        return DeviceArray(self._device, -self._array)
+
+    def __bool__(self) -> bool:
+        return bool(self._array)
 
 
 def _operator(name: str) -> Callable[[DeviceArray, Any], Any]:
@@ -237,6 +314,8 @@ def _in_place(name: str) -> Callable[[DeviceArray, Any], DeviceArray]:
 
 for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "matmul", "gt"):
     setattr(DeviceArray, f"__{_name}__", _operator(f"__{_name}__"))
+for _name in ("and", "or", "xor", "lshift", "rshift"):
+    setattr(DeviceArray, f"__{_name}__", _operator(f"__{_name}__"))
 for _name in ("iadd", "isub", "imul", "itruediv"):
     setattr(DeviceArray, f"__{_name}__", _in_place(f"__{_name}__"))
 
@@ -249,33 +328,104 @@ class CUDARuntimeError(RuntimeError):
     """As CuPy's."""
 
 
+class Pool:
+    """A `cupy.cuda.MemoryPool` that counts what lives, and refuses what would pass its limit."""
+
+    def __init__(self, device: StrictDevice) -> None:
+        self._device = device
+        self._owner = threading.get_ident()
+        self.used = self.held = self.limit = 0
+        device.pools.append(self)
+
+    def malloc(self, array: np.ndarray[Any, Any]) -> None:
+        assert threading.get_ident() == self._owner, "two threads use one pool"
+        if self.limit and self.used + array.nbytes > self.limit:
+            raise OutOfMemoryError(f"{self.used + array.nbytes} bytes of {self.limit}")
+        self.used += array.nbytes
+        self.held = max(self.held, self.used)
+        weakref.finalize(array, self._release, array.nbytes).atexit = False
+
+    def _release(self, count: int) -> None:
+        self.used -= count
+
+    def free_all_blocks(self) -> None:
+        self._device.freed += 1
+        self.held = self.used
+
+    def set_limit(self, size: int) -> None:
+        self.limit = size
+
+    def get_limit(self) -> int:
+        return self.limit
+
+    def total_bytes(self) -> int:
+        return self.held
+
+    def used_bytes(self) -> int:
+        return self.used
+
+
 class StrictDevice(types.ModuleType):
-    """A module with CuPy's face over NumPy: records what is used, refuses host arrays, fails on request."""
+    """A module with CuPy's face over NumPy: records what is used, refuses host arrays, fails on request.
+
+    Whatever makes an array outside a stream and a pool of its own is refused too.
+    """
 
     def __init__(self) -> None:
         super().__init__("cupy")
-        self.used_functions: set[str] = set()
+        self.used_functions: dict[str, set[tuple[int, tuple[str, ...]]]] = {}
         self.used_methods: set[str] = set()
         self.available = True
+        self.total = 1 << 30
         self.freed = 0
         self.failures: list[BaseException] = []
+        self.pools: list[Pool] = []
+        self._accounted: set[int] = set()
+        self._current = threading.local()
         runtime = types.SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
-            getDevice=lambda: 0,
-            getDeviceProperties=lambda _: {"name": b"Strict Device"},
-            memGetInfo=lambda: (1 << 30, 1 << 30),
+            getDeviceCount=lambda: 2,
+            getDeviceProperties=lambda number: {"name": b"Strict Device" if number == 0 else b"Other Device"},
+            memGetInfo=lambda: (self.total - sum(pool.held for pool in self.pools), self.total),
         )
         self.cuda = types.SimpleNamespace(
             runtime=runtime,
+            driver=types.SimpleNamespace(CUDADriverError=type("CUDADriverError", (RuntimeError,), {})),
+            cublas=types.SimpleNamespace(CUBLASError=type("CUBLASError", (RuntimeError,), {})),
+            compiler=types.SimpleNamespace(CompileException=type("CompileException", (Exception,), {})),
             memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
             is_available=lambda: self.available,
+            Device=lambda number: self._entered("device", number),
+            Stream=lambda non_blocking: self._entered("stream", object()),
+            MemoryPool=lambda: Pool(self),
+            using_allocator=lambda malloc: self._entered("malloc", malloc),
         )
 
-    def get_default_memory_pool(self) -> Any:
-        def free() -> None:
-            self.freed += 1
+    def _entered(self, name: str, value: Any) -> Any:
+        """Return what makes the value current on a thread while it is entered, any number of times."""
+        current = self._current
 
-        return types.SimpleNamespace(free_all_blocks=free)
+        class Entered(contextlib.ContextDecorator):
+            def __enter__(self) -> None:
+                self.__dict__.setdefault("before", []).append(getattr(current, name, None))
+                setattr(current, name, value)
+
+            def __exit__(self, *_: object) -> None:
+                setattr(current, name, self.__dict__["before"].pop())
+
+        return Entered()
+
+    def account(self, array: np.ndarray[Any, Any]) -> None:
+        """Count the memory behind an array, once."""
+        while isinstance(array.base, np.ndarray):
+            array = array.base
+        if id(array) in self._accounted:
+            return
+        current = self._current
+        assert getattr(current, "stream", None) is not None, "work on the default stream"
+        current.malloc(array)
+        self._accounted.add(id(array))
+        weakref.finalize(array, self._accounted.discard, id(array)).atexit = False
 
     def asarray(self, array: np.ndarray[Any, Any]) -> DeviceArray:
         if self.failures:
@@ -289,10 +439,15 @@ class StrictDevice(types.ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(np, name)
+        calls = self.used_functions.setdefault(name, set())
         if isinstance(attribute, type):
             return attribute  # a dtype
-        self.used_functions.add(name)
-        return self.guarded(attribute)
+
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            calls.add((len(arguments), tuple(sorted(keywords))))
+            return self.guarded(attribute)(*arguments, **keywords)
+
+        return call
 
     def guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **keywords: Any) -> Any:
@@ -320,3 +475,47 @@ def strict_device(monkeypatch: pytest.MonkeyPatch) -> StrictDevice:
     device = StrictDevice()
     monkeypatch.setitem(sys.modules, "cupy", device)
     return device
+
+
+TOKENS = [3, 17, 0, 39, 5, 5, 21]
+BLEND = BlendState((BlendChannel("a", 1, 0.7), BlendChannel("s", 1, 2.0)))
+
+
+def take_every_path(engine: LocalEngine, base: MemoryBase | None = None) -> list[Any]:
+    """Take every path of the engine, on a base with biases unless told; return what came out."""
+    base = base or make_base(biased=True)
+    module = "blk.0.ffn_down.weight"
+    modules = [
+        "token_embd.weight",
+        "blk.0.attn_q.weight",
+        "blk.1.attn_output.weight",
+        module,
+        "output.weight",
+    ]
+    stranger = OpaqueAdapter("s", {module: np.full(base.arrays[module].shape, 0.01, np.float32)})
+    engine.open(base)
+    engine.attach({"a": make_adapter(base, modules), "s": stranger})
+    scored = engine.evaluate(TOKENS, BLEND, positions="scores")
+    return [
+        engine.evaluate(TOKENS, BASE_ALONE).logits,
+        engine.evaluate(TOKENS, BLEND, positions="all").logits,
+        scored.logits,
+        scored.scores,
+        *(evaluation.logits for evaluation in engine.evaluate_many(TOKENS, [BASE_ALONE, BLEND])),
+        np.array(list(engine.generate(TOKENS, BLEND, Sampling(max_tokens=150)))),
+    ]
+
+
+@pytest.fixture
+def every_path() -> Callable[..., list[Any]]:
+    return take_every_path
+
+
+@pytest.fixture
+def cuda_device() -> str:
+    """The name of the backend of a real device; where there is none, its tests are skipped."""
+    try:
+        choose_backend("cupy")
+    except EngineError as error:
+        pytest.skip(str(error))
+    return "cupy"

@@ -1,0 +1,78 @@
+"""How the weights of a base may lie in memory, how much each way takes, and which of them fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from studio.errors import EngineError
+
+if TYPE_CHECKING:
+    from studio.contracts import BaseModel
+    from studio.engine.backend import Backend
+
+Kind: TypeAlias = Literal["dense", "float16", "quantised"]
+"""float32; float16, which devices alone take; as small as in the file."""
+
+Residency: TypeAlias = Literal["auto", "dense", "float16", "quantised"]
+"""A kind that was asked for, or whichever fits."""
+
+DENSE_SHARE = 0.5
+"""How much of the free memory dense weights may take before `auto` keeps them quantised."""
+
+DEVICE_SHARE = 0.7
+"""The same of a device's free memory, which few others want; the rest is for activations and adapters."""
+
+KINDS: tuple[Kind, ...] = ("dense", "float16", "quantised")
+"""From the most exact to the smallest, with what each is called."""
+
+NAMES: dict[Kind, str] = {"dense": "float32", "float16": "float16", "quantised": "quantised"}
+
+
+def kinds_to_try(base: BaseModel, backend: Backend, wanted: Residency) -> tuple[Kind, ...]:
+    """Turn what was asked for into kinds, the first that should fit and then those that are smaller.
+
+    Raises
+    ------
+    EngineError
+        Where the backend cannot have the weights so.
+    """
+    has_experts = any(len(info.shape) == 3 for info in base.tensors.values())
+    on_host = backend.name == "NumPy"
+    if on_host and wanted == "float16":
+        raise EngineError(
+            "NumPy takes no float16 weights", remedy="Choose dense or quantised weights, or a GPU"
+        )
+    if on_host and wanted == "quantised" and has_experts:
+        raise EngineError("experts are held in float32 alone", remedy="Choose dense weights", path=base.path)
+    if wanted != "auto":
+        return (wanted,)
+    free = backend.available_memory()
+    if on_host:
+        fits = has_experts or free is None or size_of(base, "dense") <= DENSE_SHARE * free
+        return ("dense",) if fits else ("quantised",)
+    fitting = [kind for kind in KINDS if free is None or size_of(base, kind) <= DEVICE_SHARE * free]
+    first = fitting[0] if fitting else "quantised"
+    return KINDS[KINDS.index(first) :]
+
+
+def size_of(base: BaseModel, kind: Kind) -> int:
+    """Return how many bytes the weights take."""
+    infos = base.tensors.values()
+    if kind == "quantised":
+        return sum(info.nbytes for info in infos)
+    value = 4 if kind == "dense" else 2
+    return value * sum(int(np.prod(info.shape, dtype=object)) for info in infos)
+
+
+def check_memory(base: BaseModel, backend: Backend, kind: Kind) -> None:
+    """Refuse a base whose weights cannot fit, before the system ends the program for it."""
+    limit, needed = backend.memory_limit(), size_of(base, kind)
+    if limit is not None and needed > limit:
+        how = "as stored" if kind == "quantised" else f"in {NAMES[kind]}"
+        raise EngineError(
+            f"its weights take {needed / 1e9:.1f} GB {how}, and {backend.name} has {limit / 1e9:.1f} GB",
+            path=base.path,
+            remedy="Open a smaller base",
+        )
