@@ -8,8 +8,20 @@ from types import ModuleType
 
 from benchmarks.run import Run
 
-NAMES = ("slider", "decode", "prefill", "load", "stack-size", "sweep", "open", "norms", "desk")
-WITH_PEERS = NAMES[:6]
+NAMES = (
+    "slider",
+    "decode",
+    "prefill",
+    "load",
+    "memory",
+    "stack-size",
+    "sweep",
+    "open",
+    "norms",
+    "desk",
+    "gpu",
+)
+WITH_PEERS = NAMES[:7]
 THREADS = "2"  # llama.cpp has as many
 
 
@@ -27,6 +39,9 @@ def main() -> None:
         help="the Python of an environment made from benchmarks/peers/requirements.txt",
     )
     parser.add_argument("--rounds", metavar="N", type=int, help="how often to measure; more is steadier")
+    parser.add_argument(
+        "--large", action="store_true", help="memory: add a synthetic model of 0.7 GB, written for the while"
+    )
     arguments = parser.parse_args()
     if arguments.rounds is not None and arguments.rounds < 1:
         parser.error("--rounds must be at least 1")
@@ -38,7 +53,7 @@ def main() -> None:
         return
     if arguments.name in WITH_PEERS and not arguments.peers:
         print("ours alone: no --peers PYTHON was given", file=sys.stderr)
-    run = Run(arguments.peers, arguments.json, arguments.rounds)
+    run = Run(arguments.peers, arguments.json, arguments.rounds, arguments.large)
     module_of(arguments.name).main(run)
 
 

@@ -51,7 +51,7 @@ def start_ours(base: Path, adapters: Sequence[Path], text: str, scales: Sequence
     request = json.dumps({"base": str(base), "adapters": paths, "text": text, "scales": scales})
     started = time.perf_counter()
     command = [sys.executable, "-m", "benchmarks.cold_start", request]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said = process.stdout.readline()
         took = (time.perf_counter() - started) * 1e3

@@ -1,6 +1,8 @@
 """Our side of `load`: `python -m benchmarks.cold_start REQUEST` opens all, evaluates once, and says so.
 
-The request is JSON: `base`, `adapters` (paths), `text` and `scales`.
+The request is JSON: `base`, `adapters` (paths), `text` and `scales`, and `weights` where not auto. In the
+place of `text` may stand `tokens`, which need no tokenizer. It waits for a line of input before it ends, so
+that its memory can be looked at.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ def main() -> None:
     sources = [AdapterSource(path) for path in request["adapters"]]
     opened = finish(open_base(request["base"], load_plugins(), sources))
     adapters = {str(number): one.adapter for number, one in enumerate(opened.adapters)}
-    engine = LocalEngine(choose_backend("numpy"))
+    engine = LocalEngine(choose_backend("numpy"), request.get("weights", "auto"))
     engine.open(opened.base)
     engine.attach(adapters)
     blend = BlendState(
@@ -32,8 +34,10 @@ def main() -> None:
             for (key, adapter), scale in zip(adapters.items(), request["scales"], strict=True)
         )
     )
-    evaluation = engine.evaluate(opened.tokenizer.encode(request["text"]), blend)
+    tokens = request.get("tokens") or opened.tokenizer.encode(request["text"])
+    evaluation = engine.evaluate(tokens, blend)
     print(f"{len(evaluation.tokens)} tokens", flush=True)
+    sys.stdin.readline()
 
 
 if __name__ == "__main__":

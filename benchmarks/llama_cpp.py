@@ -109,6 +109,11 @@ class LlamaCpp:
         self.prompt(tokens, scales)
         return 1e3 * count / float(sum(self._ask("generate", count=count)["milliseconds"]))
 
+    @property
+    def process_id(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
     def close(self) -> None:
         """End the process."""
         self._process.kill()

@@ -21,11 +21,14 @@ class Run:
         Whether rows are printed as JSON, one a line.
     rounds
         How many rounds to run; None leaves it to the benchmark.
+    large
+        Whether `memory` makes its large model too.
     """
 
     peers: str | None = None
     as_json: bool = False
     rounds: int | None = None
+    large: bool = False
 
     def report(self, row: Row) -> None:
         """Print a row at once."""

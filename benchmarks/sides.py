@@ -39,8 +39,10 @@ class Side(Protocol):
 class Ours:
     """Our engine with a base open; a prompt with n scales hears the first n of the adapters."""
 
-    def __init__(self, base: BaseModel, adapters: Sequence[Adapter]) -> None:
-        self.engine = LocalEngine(choose_backend("numpy"))
+    def __init__(
+        self, base: BaseModel, adapters: Sequence[Adapter], engine: LocalEngine | None = None
+    ) -> None:
+        self.engine = engine or LocalEngine(choose_backend("numpy"))
         self.engine.open(base)
         self._adapters = {f"adapter {number}": adapter for number, adapter in enumerate(adapters)}
 

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from studio.engine.backend import choose_backend
+from studio.errors import EngineError
+
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("QT_API", "pyside6")
 
@@ -89,3 +92,13 @@ def vocabulary_vectors() -> Vectors:
         return path, list(zip(texts, tokens, strict=False))  # the text after the last line is empty
 
     return vectors
+
+
+@pytest.fixture
+def cuda_device() -> str:
+    """The name of the backend of a real device; where there is none, its tests are skipped."""
+    try:
+        choose_backend("cupy")
+    except EngineError as error:
+        pytest.skip(str(error))
+    return "cupy"

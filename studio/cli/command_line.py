@@ -40,12 +40,24 @@ LoaderOptions = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Backend = Annotated[
-    Literal["auto", "numpy", "cupy"], typer.Option("--backend", help="numpy is the CPU, cupy an NVIDIA GPU.")
+    str,
+    typer.Option(
+        "--backend",
+        metavar="auto|numpy|cupy[:N]",
+        help="numpy is the CPU, cupy the first NVIDIA GPU, cupy:1 the second.",
+        parser=lambda text: parse_backend(text),
+    ),
 ]
 Residency = Annotated[
-    Literal["auto", "dense", "quantised"],
-    typer.Option("--weights", help="dense is float32; quantised takes no more memory than the file."),
+    Literal["auto", "dense", "float16", "quantised"],
+    typer.Option(
+        "--weights",
+        help="dense is float32; float16 halves that on a GPU; quantised takes no more memory than the file.",
+    ),
 ]
+
+BACKEND = re.compile(r"auto|numpy|cupy(:\d{1,4})?")
+"""What `studio.engine.backend.choose_backend` takes."""
 
 SCALE = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 """A scale as people write it. Words such as nan or inf are no scales."""
@@ -101,6 +113,19 @@ def parse_adapter(text: str) -> AdapterArgument:
     if not math.isfinite(float(scale)):
         raise typer.BadParameter(f"the scale {scale!r} is not finite", param_hint="--adapter")
     return AdapterArgument(path, float(scale))
+
+
+def parse_backend(text: str) -> str:
+    """Read the name of a backend.
+
+    Raises
+    ------
+    typer.BadParameter
+        If there is none of this name.
+    """
+    if not BACKEND.fullmatch(text):
+        raise typer.BadParameter(f"{text!r} is none of auto, numpy, cupy and cupy:N")
+    return text
 
 
 def parse_loader_options(texts: Sequence[str] | None) -> dict[str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from PySide6.QtGui import QAction, QActionGroup, QKeySequence
+
+from studio.gui.device_menu import DeviceMenu
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -12,8 +14,6 @@ if TYPE_CHECKING:
     from PySide6.QtWidgets import QDockWidget, QMainWindow, QMenu
 
     from studio.gui.settings import ThemeChoice
-
-BackendName: TypeAlias = Literal["auto", "numpy", "cupy"]
 
 Key = QKeySequence.StandardKey
 
@@ -54,19 +54,6 @@ class Actions:
         self.about = action("&About LoRA Studio")
         self.guide = action("&User guide", Key.HelpContents)
 
-        self.backends: dict[BackendName, QAction] = {}
-        devices: tuple[tuple[BackendName, str], ...] = (
-            ("auto", "&Automatic"),
-            ("numpy", "&CPU (NumPy)"),
-            ("cupy", "&GPU (CuPy)"),
-        )
-        group = QActionGroup(window)
-        for backend, title in devices:
-            self.backends[backend] = action(title)
-            self.backends[backend].setCheckable(True)
-            group.addAction(self.backends[backend])
-        self.backends["auto"].setChecked(True)
-
         self.themes: dict[ThemeChoice, QAction] = {}
         group = QActionGroup(window)
         titles: tuple[tuple[ThemeChoice, str], ...] = (
@@ -99,7 +86,8 @@ class Menus:
         _fill(stack, actions.mute_all, actions.unmute_all, actions.reset, None, actions.clear)
         _fill(stack, None, actions.generate, actions.stop)
 
-        _fill(bar.addMenu("E&ngine"), *actions.backends.values())
+        self.devices = DeviceMenu(window)
+        bar.addMenu(self.devices)
 
         view = bar.addMenu("&View")
         _fill(view, *(dock.toggleViewAction() for dock in docks), None)

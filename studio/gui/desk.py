@@ -84,7 +84,7 @@ class Desk(QObject):
         self.gains = GainsController(session, window, self)
         self.prompt = PromptController(session, self.engine, window, bridge, notices, self)
         self.live = LiveController(session, self.engine, window, bridge, notices, self)
-        self.engines = EnginesController(self.engine, self.jobs, self.live, window, bridge, self)
+        self.engines = EnginesController(session, self.engine, self.jobs, self.live, window, bridge, self)
         self.models = ModelsController(session, self.jobs, plugins, window, notices, self)
         self.sessions = SessionsController(session, self.jobs, plugins, window, notices, self.settings, self)
         self.exports = ExportsController(session, self.jobs, plugins, window, notices, self)

@@ -122,9 +122,9 @@ class EngineThread:
         """End the generation under way; its sides are reported as finished."""
         self._command(self._end_generation)
 
-    def switch_engine(self, engine: Engine) -> None:
-        """Go on with another engine, such as one on the CPU after the GPU failed. The old one is closed."""
-        self._command(lambda: self._exchange(engine))
+    def switch_engine(self, engine: Engine, base: BaseModel | None = None) -> None:
+        """Go on with another engine, which has this base open already. The old one is closed."""
+        self._command(lambda: self._exchange(engine, base))
 
     def close(self, timeout: float = 2.0) -> bool:
         """Cancel everything, close the engine and wait for the thread; say whether it ended in time.
@@ -225,10 +225,10 @@ class EngineThread:
         self._base_alone = None
         self._emit(self.opened, base)
 
-    def _exchange(self, engine: Engine) -> None:
+    def _exchange(self, engine: Engine, base: BaseModel | None) -> None:
         self._end_generation()
         old, self._engine = self._engine, engine
-        self._base = self._refused = self._base_alone = None
+        self._base, self._refused, self._base_alone = base, None, None
         old.close()
 
     # Evaluations

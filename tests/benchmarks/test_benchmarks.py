@@ -10,10 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks import rounds as benchmark_rounds
+from benchmarks import synthetic
 from benchmarks.row import Row
+from studio.contracts import BASE_ALONE
+from studio.engine.backend import choose_backend
+from studio.engine.local import LocalEngine
+from studio.formats.gguf_file import GgufFile
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -22,6 +28,7 @@ ROWS = {
     "decode": ["decode"] * 3,
     "prefill": ["prefill"] * 5,
     "load": ["load"],
+    "memory": ["memory", "memory, dense"],
     "stack-size": ["stack-size"],
     "sweep": ["sweep"],
     "open": ["open"],
@@ -50,7 +57,7 @@ def test_it_runs_alone(name: str) -> None:
     assert [row["name"] for row in found] == ROWS[name]
     for row in found:
         low, high = row["spread"]
-        assert row["unit"] == ("tokens/s" if name == "decode" else "ms")
+        assert row["unit"] == {"decode": "tokens/s", "memory": "MB"}.get(name, "ms")
         assert row["ours"] > 0
         assert low <= high
         assert row["against"] == AGAINST_OURSELVES.get(name)
@@ -60,7 +67,43 @@ def test_it_runs_alone(name: str) -> None:
 
 def test_without_a_name_they_are_listed() -> None:
     listed = benchmark().stdout.splitlines()
-    assert [line.split()[0] for line in listed] == list(ROWS)
+    assert [line.split()[0] for line in listed] == [*ROWS, "gpu"]
+
+
+def test_without_a_device_gpu_says_so_and_ends() -> None:
+    done = benchmark("gpu", "--json", "--rounds", "1")
+    found = rows(done)
+    if not found:
+        assert done.stderr.startswith("no device: CuPy cannot run: ")
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("cuda_device")
+def test_with_a_device_gpu_reports_every_way_the_weights_can_lie() -> None:
+    names = [row["name"] for row in rows(benchmark("gpu", "--json", "--rounds", "1"))]
+    kinds = ("float32", "float16", "quantised")
+    assert names == [f"gpu, {what}, {kind}" for kind in kinds for what in ("slider", "decode")]
+
+
+def test_quantised_weights_take_less_memory_than_dense_ones() -> None:
+    quantised, dense = rows(benchmark("memory", "--json", "--rounds", "1"))
+    assert quantised["ours"] < dense["ours"] - 200
+
+
+def test_the_large_model_is_one_that_the_studio_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here with one layer and few tokens: the real one takes 0.6 GB."""
+    monkeypatch.setattr(synthetic, "LAYERS", 1)
+    monkeypatch.setattr(synthetic, "VOCABULARY", 256)
+    parameters = synthetic.write_billion(tmp_path / "small.gguf")
+    base = GgufFile.open(tmp_path / "small.gguf")
+    assert base.file_size == pytest.approx(parameters * 144 / 256, rel=0.01)
+    engine = LocalEngine(choose_backend("numpy"), "quantised")
+    engine.open(base)
+    assert np.isfinite(engine.evaluate([1, 2, 3], BASE_ALONE).logits).all()
+    engine.close()
+    base.close()
 
 
 @pytest.mark.parametrize("wrong", [["faster"], ["open", "--rounds", "0"]])
@@ -69,7 +112,7 @@ def test_what_it_cannot_run_is_refused(wrong: list[str]) -> None:
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("name", ["slider", "decode", "prefill", "stack-size", "sweep", "load"])
+@pytest.mark.parametrize("name", ["slider", "decode", "prefill", "stack-size", "sweep", "load", "memory"])
 def test_it_runs_beside_llama_cpp(name: str) -> None:
     python = os.environ.get("LORA_STUDIO_PEERS")
     if not python:

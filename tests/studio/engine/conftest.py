@@ -27,9 +27,8 @@ from studio.contracts import (
     Sampling,
     TensorInfo,
 )
-from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
-from studio.errors import EngineError, FormatError
+from studio.errors import FormatError
 from studio.formats.dequantise import PLAIN_DTYPES, dequantise
 from studio.formats.ggml_types import GGML_TYPES_BY_NAME, GgmlType
 
@@ -76,7 +75,7 @@ class StoredBase(MemoryBase):
     _stored: dict[str, np.ndarray[Any, np.dtype[np.uint8]]] = field(default_factory=dict)
 
     @cached_property
-    def tensors(self) -> Mapping[str, TensorInfo]:  # type: ignore[override]
+    def tensors(self) -> Mapping[str, TensorInfo]:
         kinds = {name: self._type(name) for name in self.arrays}
         return {
             name: TensorInfo(
@@ -509,13 +508,3 @@ def take_every_path(engine: LocalEngine, base: MemoryBase | None = None) -> list
 @pytest.fixture
 def every_path() -> Callable[..., list[Any]]:
     return take_every_path
-
-
-@pytest.fixture
-def cuda_device() -> str:
-    """The name of the backend of a real device; where there is none, its tests are skipped."""
-    try:
-        choose_backend("cupy")
-    except EngineError as error:
-        pytest.skip(str(error))
-    return "cupy"

@@ -136,16 +136,46 @@ def test_a_device_that_does_not_answer_changes_nothing(
     desk: Desk, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)  # importing it fails
-    text = failure(desk, qtbot, desk.window.commands.backends["cupy"].trigger)
+    text = failure(desk, qtbot, lambda: desk.engines.choose("cupy", "auto"))
     assert text.startswith("Choose the device: ")
-    assert desk.window.commands.backends["auto"].isChecked()
+    assert desk.window.menus.devices.devices["auto"].isChecked()
     lives_on(desk, qtbot)
 
 
 def test_the_device_changes_under_the_session(desk: Desk, qtbot: QtBot) -> None:
+    menu = desk.window.menus.devices
     with qtbot.waitSignal(desk.live.shown):
-        desk.window.commands.backends["numpy"].trigger()
+        menu.devices["numpy"].trigger()
+    assert menu.devices["numpy"].isChecked() and not menu.devices["auto"].isChecked()
     lives_on(desk, qtbot)
+
+
+def test_the_weights_change_under_the_session(desk: Desk, qtbot: QtBot) -> None:
+    menu = desk.window.menus.devices
+    with qtbot.waitSignal(desk.live.shown):
+        menu.weights["quantised"].trigger()
+    assert "weights quantised" in desk.engine.description and menu.weights["quantised"].isChecked()
+    text = failure(desk, qtbot, menu.weights["float16"].trigger)
+    assert "NumPy takes no float16 weights" in text
+    assert "weights quantised" in desk.engine.description and menu.weights["quantised"].isChecked()
+    lives_on(desk, qtbot)
+
+
+def test_the_newest_choice_of_a_device_counts(desk: Desk, qtbot: QtBot) -> None:
+    for weights in ("dense", "quantised", "dense", "quantised"):
+        desk.engines.choose("numpy", weights)
+    qtbot.waitUntil(lambda: not desk.jobs.busy)
+    assert desk.window.menus.devices.weights["quantised"].isChecked()
+    qtbot.waitUntil(lambda: "weights quantised" in desk.engine.description)
+
+
+@pytest.mark.gpu
+def test_the_session_moves_to_a_real_device_and_back(cuda_device: str, desk: Desk, qtbot: QtBot) -> None:
+    for device, name in ((cuda_device, "CuPy"), ("numpy", "NumPy")):
+        with qtbot.waitSignal(desk.live.shown, timeout=60_000):
+            desk.engines.choose(device, "auto")
+        assert desk.engine.description.startswith(name)
+        lives_on(desk, qtbot)
 
 
 def test_a_gpu_out_of_memory_offers_the_cpu(
@@ -164,7 +194,7 @@ def test_a_gpu_out_of_memory_offers_the_cpu(
     with qtbot.waitSignal(desk.live.shown):
         desk.engine.failed.emit(error)
     assert asked == ["the GPU's memory ran out"]
-    assert desk.window.commands.backends["numpy"].isChecked()
+    assert desk.window.menus.devices.devices["numpy"].isChecked()
 
 
 def test_a_prompt_longer_than_the_context(desk: Desk, qtbot: QtBot) -> None:
