@@ -15,6 +15,7 @@ from studio.contracts import (
     DeltaPart,
     Exporter,
     ExportRequest,
+    Finding,
     FloatArray,
     Gains,
     LowRankAdapter,
@@ -23,6 +24,7 @@ from studio.contracts import (
     ModelLoader,
     PanelSpec,
     Progress,
+    ScaledDelta,
     TensorInfo,
     Work,
     never,
@@ -47,12 +49,19 @@ from studio.formats.gguf_writer import write_gguf, write_gguf_in_steps
 from studio.formats.safetensors_file import read_safetensors
 from studio.hookspecs import hookimpl
 from studio.lora.adapter import Adapter, LoraFactors, listing
+from studio.lora.cache import AdapterCache
 from studio.lora.combining import combined_delta, concatenate, dense_delta, module_parts
-from studio.lora.names import gguf_module, rotated_heads, rows_to_gguf, rows_to_hugging_face
+from studio.lora.dora import AnyAdapter, DoraAdapter
+from studio.lora.experts import all_experts, one_weight
+from studio.lora.fusing import NamedPair
+from studio.lora.names import gguf_module, own_gguf_name, rotated_heads, rows_to_gguf, rows_to_hugging_face
+from studio.lora.placing import Placement, RowOrder, fit, place
 
 __all__ = [
     "Adapter",
+    "AdapterCache",
     "AdapterLoader",
+    "AnyAdapter",
     "BaseModel",
     "BlendChannel",
     "BlendState",
@@ -63,9 +72,11 @@ __all__ = [
     "CombinedDelta",
     "DeltaAdapter",
     "DeltaPart",
+    "DoraAdapter",
     "EngineError",
     "ExportRequest",
     "Exporter",
+    "Finding",
     "FloatArray",
     "FormatError",
     "Gains",
@@ -78,24 +89,33 @@ __all__ = [
     "MetadataValue",
     "MismatchError",
     "ModelLoader",
+    "NamedPair",
     "PanelSpec",
+    "Placement",
     "PluginError",
     "Progress",
+    "RowOrder",
     "SaveError",
+    "ScaledDelta",
     "SessionError",
     "StudioError",
     "TensorInfo",
     "UnsupportedError",
     "Work",
+    "all_experts",
     "combined_delta",
     "concatenate",
     "dense_delta",
+    "fit",
     "gguf_module",
     "hookimpl",
     "listing",
     "module_parts",
     "never",
+    "one_weight",
     "open_gguf",
+    "own_gguf_name",
+    "place",
     "read_header",
     "read_safetensors",
     "rotated_heads",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from studio import api
-from studio.contracts import AdapterLoader
+from studio.contracts import AdapterLoader, LowRankAdapter
 from studio.errors import FormatError
 from studio.registry import load_plugins
 
@@ -46,6 +46,7 @@ def test_it_loads_an_adapter(loader: AdapterLoader, tmp_path: Path) -> None:
     np.savez(file, **arrays)
     assert loader.recognises(file)
     adapter = loader.load(file, None, loader.Options(alpha=4.0))
+    assert isinstance(adapter, LowRankAdapter)
     factors = adapter.factors["blk.0.attn_q.weight"]
     assert factors.scaling == 2.0
     np.testing.assert_array_equal(factors.b @ factors.a, b @ a)

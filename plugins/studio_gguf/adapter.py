@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from studio.api import Adapter, FormatError, GgufFile, LoraFactors, UnsupportedError, listing
+from studio.api import Adapter, Finding, FormatError, GgufFile, LoraFactors, UnsupportedError, listing
 from studio_gguf.keys import (
     ADAPTER_TYPE,
     ALPHA,
@@ -20,6 +20,7 @@ from studio_gguf.keys import (
     Kind,
     kind_of,
 )
+from studio_gguf.oxillama import ALPHA_KEYS, is_oxillamas, misreading, own_scaling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,7 @@ class GgufAdapterOptions:
 
 
 class GgufAdapterLoader:
-    """Loads adapters that llama.cpp's converter wrote, or our own export."""
+    """Loads adapters that llama.cpp's converter wrote, or our own export, and those of oxillama."""
 
     name = "llama.cpp GGUF adapter"
     Options = GgufAdapterOptions
@@ -53,26 +54,47 @@ class GgufAdapterLoader:
         UnsupportedError
             It is more than plain LoRA.
         """
-        file = GgufFile.open(path)
+        file = GgufFile.open_part(path)
         try:
-            _check_type(file)
-            pairs, notes, unmapped = _sort_tensors(file)
-            alpha = _alpha(file.metadata, path)
-            if alpha is None:
-                notes.append(f"{ALPHA} is missing or 0, so its scale is 1, as in llama.cpp")
-            factors = {module: _factors(file, module, alpha) for module in pairs}
-            name, architecture = file.metadata.get(NAME), file.metadata[ARCHITECTURE]
+            oxillamas = is_oxillamas(file.metadata)
+            if not oxillamas:
+                file.check_architecture()
+                _check_type(file)
+            pairs, norms, unknown = _sort_tensors(file)
+            notes, findings = _leftovers(norms, unknown)
+            if oxillamas:
+                scaling, alpha = own_scaling(file.metadata, path), _alpha(file.metadata, path, ALPHA_KEYS)
+                findings.append(_DIALECT)
+            else:
+                scaling, alpha = None, _alpha(file.metadata, path, (ALPHA,))
+                if alpha is None:
+                    notes.append(f"{ALPHA} is missing or 0, so its scale is 1, as in llama.cpp")
+                    findings.append(_no_alpha(file.metadata))
+            factors = {module: _factors(file, module, alpha, scaling) for module in pairs}
+            if finding := misreading(file.metadata, factors):
+                findings.append(finding)
+            name, architecture = file.metadata.get(NAME), file.metadata.get(ARCHITECTURE)
             return Adapter(
                 name if isinstance(name, str) and name.strip() else path.stem,
                 factors,
                 source=path,
-                format=self.name,
-                architecture=str(architecture),
-                unmapped=unmapped,
+                format="oxillama GGUF adapter" if oxillamas else self.name,
+                architecture=str(architecture) if architecture is not None else None,
+                unmapped=unknown,
                 notes=notes,
+                findings=findings,
             )
         finally:
             file.close()
+
+
+_DIALECT = Finding(
+    "dialect",
+    "warning",
+    "It is in oxillama's dialect: the file does not say that it is an adapter",
+    (("llama.cpp", "refuses it"),),
+    "Export the blend with the studio, which writes llama.cpp's dialect",
+)
 
 
 def _check_type(file: GgufFile) -> None:
@@ -99,20 +121,73 @@ def _check_type(file: GgufFile) -> None:
         )
 
 
-def _alpha(metadata: Mapping[str, MetadataValue], path: Path) -> float | None:
-    """Return alpha, or None where llama.cpp scales by 1."""
-    alpha = metadata.get(ALPHA)
+def _alpha(metadata: Mapping[str, MetadataValue], path: Path, keys: tuple[str, ...]) -> float | None:
+    """Return alpha, or None where the scale is 1: where there is none, or llama.cpp finds 0."""
+    alpha = next((metadata[key] for key in keys if key in metadata), None)
     if alpha is None:
         return None
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha < math.inf:
         raise FormatError(
-            f"alpha is {alpha!r}", path=path, where=ALPHA, remedy="It must be a number of at least 0"
+            f"alpha is {alpha!r}",
+            path=path,
+            where=" or ".join(keys),
+            remedy="It must be a number of at least 0",
         )
     return float(alpha) or None
 
 
+def _no_alpha(metadata: Mapping[str, MetadataValue]) -> Finding:
+    if ALPHA in metadata:
+        return Finding(
+            "zero-alpha",
+            "warning",
+            "Alpha is 0, which llama.cpp and the studio read as an effective scale of 1",
+            (("oxillama", "reads it as 0: there the adapter is silent"),),
+            "Export the blend with the studio, which writes an alpha",
+            (ALPHA,),
+        )
+    return Finding(
+        "no-alpha",
+        "warning",
+        "Alpha is missing, which llama.cpp and the studio read as an effective scale of 1",
+        (("zerfoo", "refuses a file without alpha"),),
+        "Export the blend with the studio, which writes an alpha",
+        (ALPHA,),
+    )
+
+
+def _leftovers(norms: list[str], unknown: list[str]) -> tuple[list[str], list[Finding]]:
+    """Say what does not act: norm weights, and tensors that are no factors."""
+    notes, findings = [], []
+    if norms:
+        notes.append(f"Norm weights are skipped, as in llama.cpp: {listing(norms, 3)}")
+        findings.append(
+            Finding(
+                "norm-tensors",
+                "warning",
+                f"It holds {len(norms)} whole norm weights, which do not act",
+                (("llama.cpp", "skips them without a word"),),
+                "Merge the adapter with the program that trained it, if they were trained",
+                tuple(norms),
+            )
+        )
+    if unknown:
+        notes.append(f"Tensors that are no factors: {listing(unknown, 3)}")
+        findings.append(
+            Finding(
+                "stray-tensors",
+                "warning",
+                f"It holds {len(unknown)} tensors that are no factors, which do not act",
+                (("llama.cpp", "refuses the file for them"),),
+                "Export the blend with the studio, which leaves them out",
+                tuple(unknown),
+            )
+        )
+    return notes, findings
+
+
 def _sort_tensors(file: GgufFile) -> tuple[list[str], list[str], list[str]]:
-    """Return the modules that have both halves, notes, and the names that cannot be used."""
+    """Return the modules that have both halves, the norm weights, and the names that cannot be used."""
     pairs: list[str] = []
     norms: list[str] = []
     unknown: list[str] = []
@@ -129,18 +204,17 @@ def _sort_tensors(file: GgufFile) -> tuple[list[str], list[str], list[str]]:
             )
         elif half == SUFFIX_A[1:]:
             pairs.append(module)
-    notes = []
-    if norms:
-        notes.append(f"Norm weights are skipped, as in llama.cpp: {listing(norms, 3)}")
-    if unknown:
-        notes.append(f"Tensors that are no factors: {listing(unknown, 3)}")
-    return pairs, notes, unknown
+    return pairs, norms, unknown
 
 
-def _factors(file: GgufFile, module: str, alpha: float | None) -> LoraFactors:
+def _factors(file: GgufFile, module: str, alpha: float | None, scaling: float | None) -> LoraFactors:
+    """Read a pair; a scaling that the file gives wins over alpha, which the tensor's rank divides."""
     a, b = file.dense(module + SUFFIX_A), file.dense(module + SUFFIX_B)
     if module == EMBEDDING:
         a, b = b.T, a  # (embd, r) -> A (r, embd); (vocab, r) is B
     elif a.ndim == 1:
         a = a[None, :]  # some writers leave away a dimension of 1, here the rank
-    return LoraFactors(a, b, float(a.shape[-2]) if alpha is None else alpha)
+    rank = float(a.shape[-2])
+    if scaling is not None:
+        return LoraFactors(a, b, alpha=scaling * rank)
+    return LoraFactors(a, b, rank if alpha is None else alpha)

@@ -5,6 +5,7 @@ https://github.com/ggml-org/llama.cpp/blob/master/src/llama-adapter.cpp
 
 from __future__ import annotations
 
+import re
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ ALPHA = "adapter.lora.alpha"
 INVOCATION_TOKENS = "adapter.alora.invocation_tokens"
 SUFFIX_A = ".lora_a"
 SUFFIX_B = ".lora_b"
+_OTHER_DIALECT = re.compile(r"lora_[ab]\.|lora\..+\.weight_[ab]$")
+"""Adapters with these names are neither models nor llama.cpp's: another plugin reads them."""
 EMBEDDING = "token_embd.weight"
 """Its A is (vocab, r) and its B (embd, r): the other way up than a linear weight's."""
 
@@ -47,7 +50,9 @@ def kind_of(path: Path) -> Kind:
         return Kind.DAMAGED
     except (OSError, ValueError):
         return Kind.OTHER
-    return Kind.ADAPTER if is_adapter(header) else Kind.MODEL
+    if is_adapter(header):
+        return Kind.ADAPTER
+    return Kind.OTHER if any(_OTHER_DIALECT.match(name) for name in header.tensors) else Kind.MODEL
 
 
 def is_adapter(file: GgufHeader | BaseModel) -> bool:

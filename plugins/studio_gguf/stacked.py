@@ -10,9 +10,11 @@ import numpy as np
 
 from studio.api import (
     Adapter,
+    DoraAdapter,
     LowRankAdapter,
     MismatchError,
     Progress,
+    ScaledDelta,
     StudioError,
     UnsupportedError,
     listing,
@@ -126,6 +128,11 @@ def _audible_parts(request: ExportRequest) -> list[Part]:
     parts: list[Part] = []
     for channel in request.state.channels:
         adapter = request.adapters[channel.key]
+        if isinstance(adapter, ScaledDelta):
+            raise UnsupportedError(
+                f"{adapter.name} is DoRA: what it adds is of full rank, so no stacked adapter can be it",
+                remedy="Merge it into its base, which is exact, or stack it by the method svd",
+            )
         if not isinstance(adapter, LowRankAdapter):
             raise UnsupportedError(
                 f"{adapter.name} shows no low-rank factors, so it cannot become part of a stacked adapter",
@@ -177,4 +184,4 @@ def _metadata(request: ExportRequest, parts: Sequence[Part], alpha: float) -> di
 
 
 def _source(adapter: DeltaAdapter) -> Path | None:
-    return adapter.source if isinstance(adapter, Adapter) else None
+    return adapter.source if isinstance(adapter, Adapter | DoraAdapter) else None

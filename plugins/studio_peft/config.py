@@ -24,7 +24,6 @@ _MATCH = r"(.*\.)?({})$"
 Value = TypeVar("Value")
 
 REFUSED_FIELDS = {
-    "use_dora": ("DoRA rescales the rows of the whole weight", _MERGE),
     "lora_bias": ("it adds a bias to B", _MERGE),
     "modules_to_save": ("it brings whole weights of its own", _MERGE),
     "layer_replication": ("it repeats layers of the base", _MERGE),
@@ -63,6 +62,8 @@ class PeftConfig:
         PEFT lets one pair act on the embedding and on the output that is tied to it.
     parameters
         The ends of the names of parameters that have a pair, though no module of their own.
+    use_dora
+        Every module has a magnitude beside its pair.
     """
 
     path: Path
@@ -73,6 +74,7 @@ class PeftConfig:
     rank_stabilised: bool
     ties_embeddings: bool
     parameters: tuple[str, ...]
+    use_dora: bool = False
 
     def rank_of(self, module: str) -> int:
         """Return the rank of a module, named as PEFT does without its prefix ``base_model.model.``."""
@@ -115,6 +117,7 @@ def read_config(path: Path) -> PeftConfig:
         rank_stabilised=bool(fields.get("use_rslora")),
         ties_embeddings=bool(fields.get("ensure_weight_tying")),
         parameters=_parameters(fields, path),
+        use_dora=bool(fields.get("use_dora")),
     )
 
 

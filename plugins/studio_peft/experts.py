@@ -1,4 +1,4 @@
-"""Pairs of experts, which PEFT keeps one by one or flat in one, as factors of a weight ``(E, out, in)``."""
+"""PEFT's flat pairs of experts, of ``target_parameters``, as factors of a weight ``(E, out, in)``."""
 
 from __future__ import annotations
 
@@ -7,52 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studio.api import FormatError, LoraFactors, MismatchError, UnsupportedError, gguf_module
+from studio.api import FormatError, LoraFactors, MismatchError, gguf_module
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from studio.api import BaseModel
     from studio_peft.config import PeftConfig
     from studio_peft.keys import Pair
 
-_SEPARATE = re.compile(r"(?P<stem>.+\.experts)\.(?P<index>\d+)(?P<part>\.[^.]+)")
 _FLAT = re.compile(r"(?P<stem>.+\.experts)(?:\.base_layer)*")
 """Where several parameters of one module have a pair, the first is nested innermost."""
-
-
-def all_experts(module: str) -> str:
-    """Return the name of the weight of all experts: ``mlp.experts.up_proj`` of ``mlp.experts.3.up_proj``."""
-    match = _SEPARATE.fullmatch(module)
-    return match["stem"] + match["part"] if match else module
 
 
 def is_flat(module: str) -> bool:
     """Say whether the pair acts on a parameter that all experts share."""
     return _FLAT.fullmatch(module) is not None
-
-
-def join_experts(parts: Mapping[str, LoraFactors], path: Path) -> LoraFactors:
-    """Put the factors of single experts, by their modules, one behind the other.
-
-    Raises
-    ------
-    UnsupportedError
-        Experts are left out, or they differ in rank or scaling.
-    """
-    by_index = {int(match["index"]): parts[name] for name in parts if (match := _SEPARATE.fullmatch(name))}
-    members = [by_index[index] for index in sorted(by_index)]
-    kinds = {(factors.shape, factors.rank, factors.scaling) for factors in members}
-    if len(kinds) > 1 or sorted(by_index) != list(range(len(members))):
-        raise UnsupportedError(
-            "the experts of a layer are not adapted alike",
-            path=path,
-            where=all_experts(next(iter(parts))),
-            remedy="Merge it into its base with PEFT and open the merged model",
-        )
-    a, b = np.stack([factors.a for factors in members]), np.stack([factors.b for factors in members])
-    return LoraFactors(a, b, members[0].alpha, members[0].rank_stabilised)
 
 
 def split_flat(

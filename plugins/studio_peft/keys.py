@@ -20,7 +20,7 @@ PREFIX = "base_model.model."
 _FACTOR = re.compile(
     r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<half>[AB])(?:\.(?!weight$)[^.]+)?(?:\.weight)?"
 )
-_MAGNITUDE = re.compile(r".+\.lora_magnitude_vector(?:\..+)?")
+_MAGNITUDE = re.compile(r"(?P<module>.+)\.lora_magnitude_vector(?:\.(?!weight$)[^.]+)?(?:\.weight)?")
 _BIAS = re.compile(r".+\.(?:lora_[AB](?:\.[^.]+)?\.)?bias")
 _COPY = re.compile(r".+\.base_layer\.weight")
 _WHOLE = re.compile(r"(?!.*\.lora_).+\.weight")
@@ -28,11 +28,15 @@ _WHOLE = re.compile(r"(?!.*\.lora_).+\.weight")
 
 @dataclass(frozen=True)
 class Pair:
-    """The halves of one module as the file has them; an embedding's are (r, vocab) and (embd, r)."""
+    """The halves of one module as the file has them; an embedding's are (r, vocab) and (embd, r).
+
+    Of DoRA there is the magnitude of each row, (out,), besides.
+    """
 
     a: np.ndarray[Any, Any]
     b: np.ndarray[Any, Any]
     is_embedding: bool
+    magnitude: np.ndarray[Any, Any] | None = None
 
 
 @dataclass
@@ -56,10 +60,12 @@ def sort_keys(tensors: Mapping[str, np.ndarray[Any, Any]], path: Path) -> Sorted
     """
     result = SortedKeys()
     halves: dict[tuple[str, bool], dict[str, np.ndarray[Any, Any]]] = {}
+    magnitudes: dict[str, np.ndarray[Any, Any]] = {}
     whole: list[str] = []
     for key, tensor in tensors.items():
-        if _MAGNITUDE.fullmatch(key):
-            raise _refusal("the file holds DoRA magnitudes", path, key)
+        if match := _MAGNITUDE.fullmatch(key):
+            magnitudes[match["module"].removeprefix(PREFIX)] = tensor
+            continue
         if _BIAS.fullmatch(key):
             raise _refusal("the file holds trained biases", path, key)
         if match := _FACTOR.fullmatch(key):
@@ -94,7 +100,14 @@ def sort_keys(tensors: Mapping[str, np.ndarray[Any, Any]], path: Path) -> Sorted
             raise FormatError(
                 "two pairs for one module", path=path, where=module, remedy="Copy the file again"
             )
-        result.pairs[module] = Pair(pair["A"], pair["B"], is_embedding)
+        result.pairs[module] = Pair(pair["A"], pair["B"], is_embedding, magnitudes.pop(module, None))
+    if magnitudes:
+        raise FormatError(
+            "a DoRA magnitude without its pair",
+            path=path,
+            where=min(magnitudes),
+            remedy="Copy the file again",
+        )
     return result
 
 

@@ -5,28 +5,32 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from studio.api import (
-    Adapter,
     FormatError,
     LoraFactors,
+    NamedPair,
+    Placement,
     StudioError,
     UnsupportedError,
+    all_experts,
+    fit,
     gguf_module,
     listing,
+    one_weight,
     read_safetensors,
-    rotated_heads,
-    rows_to_gguf,
 )
 from studio_peft.config import read_config, read_fields
-from studio_peft.experts import all_experts, is_flat, join_experts, split_flat
+from studio_peft.experts import is_flat, split_flat
 from studio_peft.keys import Pair, sort_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from studio.api import BaseModel
+    import numpy as np
+
+    from studio.api import AnyAdapter, BaseModel
     from studio_peft.config import PeftConfig
 
 CONFIG = "adapter_config.json"
@@ -67,7 +71,7 @@ class PeftLoader:
         except (OSError, ValueError, StudioError):
             return False
 
-    def load(self, path: Path, base: BaseModel | None, options: PeftOptions) -> Adapter:
+    def load(self, path: Path, base: BaseModel | None, options: PeftOptions) -> AnyAdapter:
         """Read it, with module names and rows as `base` has them; without a base, as a llama would.
 
         Raises
@@ -75,7 +79,7 @@ class PeftLoader:
         FormatError
             A file is missing or damaged, or the two contradict each other.
         UnsupportedError
-            It is more than plain LoRA, or the base's architecture is not known.
+            It is more than LoRA or DoRA, or the base's architecture is not known.
         MismatchError
             Q or K do not divide into the base's heads.
         """
@@ -91,26 +95,24 @@ class PeftLoader:
         notes = []
         if content.copies:
             notes.append(f"Copies of the base's own weights are left aside: {listing(content.copies, 3)}")
-        if base is None:
-            notes.append("Read without a base: names as for the llama architecture, rows as in the file")
-        factors, unmapped = _named_factors(content.pairs, config, base, folder / WEIGHTS)
-        if base is not None:
-            factors = {module: _reorder(pair, module, base, options) for module, pair in factors.items()}
-        if config.ties_embeddings and not factors.keys().isdisjoint(TIED):
+        _check_magnitudes(content.pairs, config, folder / WEIGHTS)
+        named, unmapped = _named_pairs(content.pairs, config, base, folder / WEIGHTS)
+        placement = (
+            Placement(named, rows_as_stored=True) if base is None else fit(named, base, options.row_order)
+        )
+        if config.ties_embeddings and not placement.pairs.keys().isdisjoint(TIED):
             raise UnsupportedError(
                 "one pair acts on the embedding and the output; as a plain LoRA it would be wrong",
                 path=config.path,
                 where="ensure_weight_tying",
                 remedy="Merge it into its base with PEFT and open the merged model",
             )
-        return Adapter(
+        return placement.adapter(
             Path(os.path.abspath(folder)).name,
-            factors,
             source=folder,
             format=self.name,
-            unmapped=[*content.unknown, *unmapped],
-            notes=notes,
-            rows_as_stored=base is None,
+            unmapped=(*content.unknown, *unmapped),
+            notes=tuple(notes),
         )
 
 
@@ -118,11 +120,26 @@ def _folder(path: Path) -> Path:
     return path.parent if path.name in (CONFIG, WEIGHTS, PICKLE) else path
 
 
-def _named_factors(
+def _check_magnitudes(pairs: Mapping[str, Pair], config: PeftConfig, path: Path) -> None:
+    """Refuse DoRA magnitudes where the configuration knows none, and the other way round."""
+    for module, pair in pairs.items():
+        if config.use_dora != (pair.magnitude is not None):
+            raise FormatError(
+                "DoRA magnitudes are there, and use_dora is not set"
+                if pair.magnitude is not None
+                else "use_dora is set, and the DoRA magnitude is missing",
+                path=path,
+                where=module,
+                remedy="Bring together the two files of one adapter",
+            )
+
+
+def _named_pairs(
     pairs: Mapping[str, Pair], config: PeftConfig, base: BaseModel | None, path: Path
-) -> tuple[dict[str, LoraFactors], list[str]]:
+) -> tuple[dict[str, NamedPair], list[str]]:
     """Make the factors by their names in the base, and list the modules that have no name there."""
     named: dict[str, dict[str, LoraFactors]] = {}
+    magnitudes: dict[str, np.ndarray[Any, Any]] = {}
     unmapped = []
     for hf_module, pair in pairs.items():
         if base is not None and is_flat(hf_module):
@@ -132,18 +149,14 @@ def _named_factors(
             found = {} if module is None else {module: _factors(hf_module, pair, config, path)}
         for module, factors in found.items():
             named.setdefault(module, {})[hf_module] = factors
+            if pair.magnitude is not None:
+                magnitudes[module] = pair.magnitude.reshape(-1)
         if not found:
             unmapped.append(hf_module)
-    return {module: _one_weight(module, parts, path) for module, parts in named.items()}, unmapped
-
-
-def _one_weight(module: str, parts: Mapping[str, LoraFactors], path: Path) -> LoraFactors:
-    """Return the factors of one weight of the base, given those of the modules that have its name."""
-    if all(all_experts(hf_module) != hf_module for hf_module in parts):
-        return join_experts(parts, path)
-    if len(parts) > 1:
-        raise FormatError(f"two modules of the file map to {module}", path=path, where=list(parts)[1])
-    return next(iter(parts.values()))
+    return {
+        module: NamedPair(one_weight(module, parts, path), magnitudes.get(module))
+        for module, parts in named.items()
+    }, unmapped
 
 
 def _factors(hf_module: str, pair: Pair, config: PeftConfig, path: Path) -> LoraFactors:
@@ -166,11 +179,3 @@ def _factors(hf_module: str, pair: Pair, config: PeftConfig, path: Path) -> Lora
     # An embedding's weight is (vocab, embd), so PEFT's A (r, vocab) and B (embd, r) change places.
     a, b = (pair.b.T, pair.a.T) if pair.is_embedding else (pair.a, pair.b)
     return LoraFactors(a, b, config.alpha_of(hf_module), config.rank_stabilised)
-
-
-def _reorder(factors: LoraFactors, module: str, base: BaseModel, options: PeftOptions) -> LoraFactors:
-    """Bring the rows of Q and K, which are the rows of B, into the order of the base."""
-    heads = rotated_heads(module, base.architecture, base.metadata)
-    if heads is None or options.row_order == "as stored":
-        return factors
-    return LoraFactors(factors.a, rows_to_gguf(factors.b, heads), factors.alpha, factors.rank_stabilised)

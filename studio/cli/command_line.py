@@ -38,6 +38,10 @@ LoaderOptions = Annotated[
         "--loader-option", metavar="NAME=VALUE", help="An option of the adapters' loader. Repeatable."
     ),
 ]
+Alpha = Annotated[
+    float | None,
+    typer.Option("--alpha", help="The alpha of bare weights: short for --loader-option alpha=NUMBER."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Backend = Annotated[
     str,
@@ -143,6 +147,11 @@ def parse_loader_options(texts: Sequence[str] | None) -> dict[str, str]:
             raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--loader-option")
         options[name] = value
     return options
+
+
+def with_alpha(texts: Sequence[str] | None, alpha: float | None) -> list[str]:
+    """Put ``--alpha`` among the NAME=VALUE texts that it is short for."""
+    return [*(texts or ()), *([] if alpha is None else [f"alpha={alpha!r}"])]
 
 
 def parse_path(text: str) -> Path:

@@ -8,6 +8,7 @@ import typer
 from studio.cli.command_line import (
     AdapterGains,
     Adapters,
+    Alpha,
     Backend,
     Base,
     Json,
@@ -15,6 +16,7 @@ from studio.cli.command_line import (
     Residency,
     exactly_one,
     parse_path,
+    with_alpha,
 )
 from studio.cli.output import finish, print_json, print_table
 from studio.cli.texts import check_text, read_text
@@ -63,6 +65,7 @@ def evaluate(
     ] = False,
     gains: AdapterGains = None,
     loader_option: LoaderOptions = None,
+    alpha: Alpha = None,
     backend: Backend = "auto",
     weights: Residency = "auto",
     as_json: Json = False,
@@ -80,7 +83,7 @@ def evaluate(
     from studio.registry import load_plugins
 
     plugins = load_plugins(context.obj.safe_mode)
-    with open_session(base, adapter, plugins, loader_option, gains) as session:
+    with open_session(base, adapter, plugins, with_alpha(loader_option, alpha), gains) as session:
         assert session.base is not None
         in_use = [*session.base.files, *(Path(location) for location in session.locations.values())]
         if logits is not None:

@@ -7,12 +7,14 @@ import typer
 from studio.cli.command_line import (
     AdapterGains,
     Adapters,
+    Alpha,
     Backend,
     Base,
     Json,
     LoaderOptions,
     Residency,
     exactly_one,
+    with_alpha,
 )
 from studio.cli.output import print_json
 from studio.cli.texts import check_text
@@ -39,6 +41,7 @@ def generate(
     ] = None,
     gains: AdapterGains = None,
     loader_option: LoaderOptions = None,
+    alpha: Alpha = None,
     backend: Backend = "auto",
     weights: Residency = "auto",
     as_json: Json = False,
@@ -61,7 +64,7 @@ def generate(
         option = f"--{error.where}".replace("_", "-")
         raise typer.BadParameter(f"{error.message}. {error.remedy}.", param_hint=option) from None
     plugins = load_plugins(context.obj.safe_mode)
-    with open_session(base, adapter, plugins, loader_option, gains) as session:
+    with open_session(base, adapter, plugins, with_alpha(loader_option, alpha), gains) as session:
         tokenizer = tokenizer_of(session)
         tokens = asked.tokens(tokenizer)
         with open_engine(session, backend, weights) as engine:

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.cli.command_line import Json, LoaderOptions
+from studio.cli.command_line import Alpha, Json, LoaderOptions, with_alpha
+from studio.cli.lint_command import lines_of, plain
 from studio.cli.output import finish, print_json, print_table
 
 
@@ -19,6 +20,7 @@ def inspect(
         str | None, typer.Option("--base", metavar="BASE", help="Report how the adapters fit this base.")
     ] = None,
     loader_option: LoaderOptions = None,
+    alpha: Alpha = None,
     as_json: Json = False,
 ) -> None:
     """Say what a base or adapter is.
@@ -31,7 +33,7 @@ def inspect(
     from studio.resources import resolve
 
     plugins = load_plugins(context.obj.safe_mode)
-    options = known_options(loader_option, plugins)
+    options = known_options(with_alpha(loader_option, alpha), plugins)
     host = None if base is None else finish(open_base(base, plugins)).base
     found = []
     for text in paths:
@@ -94,9 +96,10 @@ def describe_adapter(report: Any, path: str) -> dict[str, Any]:
         "unmatched": list(report.unmatched),
         "ranks": list(report.ranks),
         "alphas": list(report.alphas),
-        "norm": sum(norm**2 for norm in report.norms.values()) ** 0.5,
+        "norm": sum(norm**2 for norm in report.norms.values()) ** 0.5 if report.norms else None,
         "norms": dict(report.norms),
         "notes": list(report.notes),
+        "findings": [plain(finding) for finding in report.findings],
     }
 
 
@@ -125,8 +128,9 @@ def show(entry: dict[str, Any]) -> None:
             ["modules", f"{entry['modules']} of its own"],
             ["rank", ", ".join(map(str, entry["ranks"]))],
             ["alpha", ", ".join(f"{alpha:g}" for alpha in entry["alphas"])],
-            ["norm", f"{entry['norm']:.4g} over all modules at scale 1"],
         ]
+        if entry["norm"] is not None:
+            rows += [["norm", f"{entry['norm']:.4g} over all modules at scale 1"]]
         if entry["matched"] is not None:
             rows += [
                 ["matched", f"{entry['matched']} of {entry['modules']} modules"],
@@ -134,4 +138,9 @@ def show(entry: dict[str, Any]) -> None:
             ]
         rows += [["unmatched", name] for name in entry["unmatched"]]
         rows += [["note", note] for note in entry["notes"]]
+        rows += [
+            ["" if number else "lint", line.strip() if not number else line]
+            for finding in entry["findings"]
+            for number, line in enumerate(lines_of(finding))
+        ]
     print_table(rows)

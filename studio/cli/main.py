@@ -14,6 +14,7 @@ from studio.cli import (
     eval_command,
     generate_command,
     inspect_command,
+    lint_command,
     plugins_command,
     stack_command,
     tokenize_command,
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command("desk", hidden=True)(desk_command.desk)
 app.command("demo")(demo_command.demo)
 app.command("inspect")(inspect_command.inspect)
+app.command("lint")(lint_command.lint)
 app.command("tokenize")(tokenize_command.tokenize)
 app.command("eval")(eval_command.evaluate)
 app.command("generate")(generate_command.generate)

@@ -5,7 +5,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from studio.cli.command_line import AdapterGains, Base, Json, LoaderOptions, parse_path
+from studio.cli.command_line import (
+    AdapterGains,
+    Alpha,
+    Base,
+    Json,
+    LoaderOptions,
+    parse_path,
+    with_alpha,
+)
 from studio.cli.output import finish, print_json
 
 EXPORTER = "stacked adapter (GGUF)"
@@ -25,6 +33,7 @@ def stack(
     ],
     gains: AdapterGains = None,
     loader_option: LoaderOptions = None,
+    alpha: Alpha = None,
     type_name: Annotated[
         Literal["F32", "F16"], typer.Option("--type", help="How to store the weights.")
     ] = "F32",
@@ -48,7 +57,7 @@ def stack(
         raise UnsupportedError(
             f"no plugin provides the exporter {EXPORTER!r}", remedy="Look at: lora-studio plugins"
         )
-    with open_session(base, adapter, plugins, loader_option, gains) as session:
+    with open_session(base, adapter, plugins, with_alpha(loader_option, alpha), gains) as session:
         assert session.base is not None
         request = ExportRequest(session.base, session.stack.by_key, session.stack.blend)
         finish(export(request, exporter, out, exporter.Options(type=type_name)))

@@ -4,8 +4,11 @@ from studio.contracts.adapters import (
     CombinedDelta,
     DeltaAdapter,
     DeltaPart,
+    Finding,
     LowRankAdapter,
     LowRankFactors,
+    ScaledDelta,
+    Severity,
 )
 from studio.contracts.engine import (
     Engine,
@@ -67,6 +70,7 @@ __all__ = [
     "ExportRequest",
     "Exporter",
     "Extension",
+    "Finding",
     "FloatArray",
     "Gains",
     "LowRankAdapter",
@@ -81,6 +85,8 @@ __all__ = [
     "Progress",
     "RawTensors",
     "Sampling",
+    "ScaledDelta",
+    "Severity",
     "TensorInfo",
     "Work",
     "never",

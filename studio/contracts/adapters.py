@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,6 +64,31 @@ class LowRankAdapter(DeltaAdapter, Protocol):
         """The factors by module name."""
 
 
+@runtime_checkable
+class ScaledDelta(DeltaAdapter, Protocol):
+    """A `DeltaAdapter` whose delta is not proportional to its scale, as that of DoRA is not."""
+
+    def delta_at(
+        self, module: str, inputs: FloatArray, scale: float, product: FloatArray | None = None
+    ) -> FloatArray | None:
+        """Return the delta at a scale, which multiplies it no more; None without the module.
+
+        Parameters
+        ----------
+        module
+            The GGUF weight name.
+        inputs
+            ``[..., in]``.
+        scale
+            Not 0: an adapter at scale 0 is not asked.
+        product
+            The base's own W x ``[..., out]`` without its bias, where the caller has it already.
+        """
+
+    def dense_delta_at(self, module: str, scale: float) -> FloatArray | None:
+        """Return what a merge at this scale adds to the weight, ``(out, in)``; None without the module."""
+
+
 @dataclass(frozen=True, eq=False)
 class DeltaPart:
     """A share of one module's delta, in factors: dW = scale * B @ A.
@@ -85,3 +110,35 @@ class DeltaPart:
 
 CombinedDelta: TypeAlias = "DeltaPart | FloatArray"
 """A module's delta as a method of combining leaves it: in factors, or dense ``(out, in)``."""
+
+
+Severity: TypeAlias = Literal["info", "warning", "error"]
+"""How grave a finding is: worth knowing, wrong in some program, or refused here as well."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the linter has to say of an adapter's file.
+
+    Attributes
+    ----------
+    topic
+        What it is about, in one short word that never changes, such as ``rslora``.
+    severity
+        ``info``, ``warning`` or ``error``.
+    message
+        What the file has, in one sentence without a full stop.
+    programs
+        The programs that read the file in another way than it is meant, each with what it does.
+    remedy
+        What to do about it, in one sentence without a full stop; empty where there is nothing to do.
+    where
+        The modules, tensors or keys it is about.
+    """
+
+    topic: str
+    severity: Severity
+    message: str
+    programs: tuple[tuple[str, str], ...] = ()
+    remedy: str = ""
+    where: tuple[str, ...] = ()

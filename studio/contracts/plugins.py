@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from studio.contracts.adapters import CombinedDelta, DeltaAdapter, DeltaPart, LowRankAdapter
+    from studio.contracts.adapters import CombinedDelta, DeltaAdapter, DeltaPart
     from studio.contracts.mixer import BlendState
     from studio.contracts.models import BaseModel
     from studio.contracts.work import Work
@@ -48,8 +48,11 @@ class AdapterLoader(Extension, Protocol):
     def recognises(self, path: Path) -> bool:
         """Say by content whether this loader should read the path. Never raises."""
 
-    def load(self, path: Path, base: BaseModel | None, options: Any) -> LowRankAdapter:
-        """Read it, names and row order as `base` has them. Raises `FormatError`, `MismatchError`."""
+    def load(self, path: Path, base: BaseModel | None, options: Any) -> DeltaAdapter:
+        """Read it, names and row order as `base` has them. Raises `FormatError`, `MismatchError`.
+
+        What comes back is a `LowRankAdapter`, such as `studio.api.Adapter`, or a `studio.api.DoraAdapter`.
+        """
 
 
 class CombineMethod(Extension, Protocol):

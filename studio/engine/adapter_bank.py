@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from studio.contracts import BlendState, DeltaAdapter, FloatArray, LowRankAdapter
+from studio.contracts import BlendState, DeltaAdapter, FloatArray, LowRankAdapter, ScaledDelta
 from studio.engine.low_rank import pack_factors
 from studio.engine.model import EMBEDDING, LinearGroup
 from studio.errors import EngineError, MismatchError
@@ -100,6 +100,7 @@ class AdapterBank:
             if not isinstance(adapter, LowRankAdapter):
                 for module in adapter.modules:
                     self.opaque.setdefault(module, []).append((channel, adapter))
+        self.biases = weights.biases() if self.opaque else {}
         for group in (*weights.linears, *weights.experts, (EMBEDDING,)):
             begin, a, members = total, [], []
             for index, module in enumerate(group):
@@ -189,6 +190,9 @@ class BoundBlends:
 
     def add(self, group: LinearGroup, inputs: Array, outputs: Sequence[Array]) -> None:
         """Add sum_i s_i B_i A_i x to a group's outputs ``[out, N * T]``, in place; x is ``[in, N * T]``."""
+        if self.bank.opaque:  # first, while the outputs are the base's own
+            for module, output in zip(group, outputs, strict=True):
+                self._add_opaque(module, inputs, output)
         packed = self.bank.packed.get(group)
         if packed is not None:
             members = self._audible_members(packed)
@@ -197,9 +201,6 @@ class BoundBlends:
                 for member in members:
                     output = outputs[member.index]
                     output += member.b @ hidden[member.ranks]  # [out, R_m] @ [R_m, N * T] -> [out, N * T]
-        if self.bank.opaque:
-            for module, output in zip(group, outputs, strict=True):
-                self._add_opaque(module, inputs, output)
 
     def add_to_expert(
         self, group: LinearGroup, expert: int, inputs: Array, outputs: Sequence[Array], blends: HostArray
@@ -240,16 +241,25 @@ class BoundBlends:
     def _add_opaque(self, module: str, inputs: Array, output: Array) -> None:
         """Ask the adapters that show no factors for their deltas, on the host and one position a row."""
         backend = self.bank.backend
+        adapters = self.bank.opaque.get(module, ())
+        if not adapters:
+            return
         blends = self.rank_scales.shape[1]
-        for channel, adapter in self.bank.opaque.get(module, ()):
-            by_blend = inputs.reshape(inputs.shape[0], blends, -1)
-            outputs = output.reshape(output.shape[0], blends, -1)
+        bias = self.bank.biases.get(module)
+        own = output.copy() if bias is None else output - bias  # W x, before any delta is added
+        by_blend, products, outputs = (
+            array.reshape(array.shape[0], blends, -1) for array in (inputs, own, output)
+        )
+        for channel, adapter in adapters:
             for blend in range(blends):
                 scale = float(self.opaque_scales[module][channel, blend])
                 if scale == 0:
                     continue
-                rows = np.ascontiguousarray(backend.to_host(by_blend[:, blend]).T)  # [T, in]
-                delta = adapter.delta(module, rows)
+                rows = _rows(backend, by_blend[:, blend])  # [T, in]
+                if isinstance(adapter, ScaledDelta):
+                    delta = adapter.delta_at(module, rows, scale, _rows(backend, products[:, blend]))
+                else:
+                    delta = adapter.delta(module, rows)
                 if delta is None:
                     continue
                 expected = (rows.shape[0], output.shape[0])
@@ -259,7 +269,13 @@ class BoundBlends:
                         where=module,
                     )
                 columns = np.ascontiguousarray(np.asarray(delta, dtype=np.float32).T)
-                outputs[:, blend] += scale * backend.to_device(columns)
+                factor = 1.0 if isinstance(adapter, ScaledDelta) else scale
+                outputs[:, blend] += factor * backend.to_device(columns)
+
+
+def _rows(backend: Backend, columns: Array) -> FloatArray:
+    """Return device columns ``[in, T]`` as host rows ``[T, in]``."""
+    return np.ascontiguousarray(backend.to_host(columns).T)
 
 
 def signature_of(adapters: Mapping[str, DeltaAdapter]) -> Signature:

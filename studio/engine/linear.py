@@ -48,6 +48,11 @@ class Linear:
         """Size in memory."""
         return int(self.weight.nbytes)
 
+    @property
+    def biases(self) -> tuple[Array | None, ...]:
+        """The bias of each weight, ``[out, 1]``, or None."""
+        return (None,) * len(self.outputs) if self.bias is None else tuple(_split(self.bias, self.outputs))
+
     def on(self, backend: Backend) -> Linear:
         """Bring host arrays to the device."""
         bias = None if self.bias is None else backend.to_device(self.bias)

@@ -158,6 +158,15 @@ class Weights:
             return self.embedding.rows(on_device)
         return self.embedding[on_device]
 
+    def biases(self) -> dict[str, Array]:
+        """Return the bias ``[out, 1]`` of every linear weight that has one."""
+        return {
+            name: bias
+            for group, linear in self.linears.items()
+            for name, bias in zip(group, linear.biases, strict=True)
+            if bias is not None
+        }
+
     def module_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return ``(out, in)`` or ``(E, out, in)`` of every weight that an adapter can act on."""
         shapes: dict[str, tuple[int, ...]] = {

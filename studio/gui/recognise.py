@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from studio.contracts import Progress
+from studio.jobs.finding import holds_adapter, recognising
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -28,10 +29,12 @@ def recognise(
 
 def kind_of(path: Path, plugins: Plugins) -> Kind:
     """Say what one file or folder is. Adapters are asked for first: they are the narrower formats."""
-    if any(loader.recognises(path) for loader in plugins.adapter_loaders):
+    if recognising(path, plugins.adapter_loaders):
         return "adapter"
-    if any(loader.recognises(path) for loader in plugins.model_loaders):
+    if recognising(path, plugins.model_loaders):
         return "base"
+    if holds_adapter(path, plugins.adapter_loaders):
+        return "adapter"
     return "session" if _looks_like_json(path) else "unknown"
 
 

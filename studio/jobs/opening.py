@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from types import MappingProxyType
@@ -12,8 +11,12 @@ from studio import resources
 from studio.contracts import LowRankAdapter, Progress
 from studio.engine.tokenizer import tokenizer_from_metadata
 from studio.errors import FormatError, PluginError, StudioError
+from studio.formats.archive import is_zip
 from studio.formats.pickle_guard import refuse_pickle
+from studio.jobs.finding import found_adapter, holds_adapter, recognising
 from studio.jobs.options import make_options
+from studio.lora.adapter import Adapter
+from studio.lora.dora import DoraAdapter
 from studio.lora.report import as_adapter, bind, describe
 from studio.session.fingerprint import adapter_fingerprint, base_fingerprint
 from studio.session.opened import AdapterSource, LoadedAdapter, OpenedBase
@@ -21,12 +24,9 @@ from studio.session.opened import AdapterSource, LoadedAdapter, OpenedBase
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from studio.contracts import AdapterLoader, BaseModel, ModelLoader, Plugins, Work
+    from studio.contracts import AdapterLoader, BaseModel, Plugins, Work
     from studio.engine.tokenizer import Tokenizer
 
-logger = logging.getLogger(__name__)
-
-LoaderT = TypeVar("LoaderT", "ModelLoader", "AdapterLoader")
 T = TypeVar("T")
 
 NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
@@ -53,7 +53,7 @@ def open_base(location: str | Path, plugins: Plugins, adapter_sources: Sequence[
     location, path = _located(location)
     steps = 2 + len(adapter_sources)
     yield Progress(0, steps, f"Opening {path.name}")
-    loader = _recognising(path, plugins.model_loaders)
+    loader = recognising(path, plugins.model_loaders)
     if loader is None:
         raise _refusal(path, plugins)
     base = _guarded(loader.name, lambda: loader.load(path, loader.Options()))
@@ -121,23 +121,28 @@ def read_adapter(
         If its loader has no such option, or does not take the value.
     """
     location, path = _located(location)
-    loader = adapter_loader(path, plugins)
-    made = make_options(loader, options)
-    read = _guarded(loader.name, lambda: loader.load(path, base, made))
-    if not isinstance(read, LowRankAdapter):
-        raise PluginError(
-            f"it returned {type(read).__name__}, which is no adapter", where=f"loader {loader.name}"
-        )
-    adapter, report = (as_adapter(read), describe(read)) if base is None else bind(read, base)
-    return LoadedAdapter(adapter, report, location, adapter_fingerprint(path), dict(options))
+    with found_adapter(path, plugins.adapter_loaders) as found:
+        if found is None:
+            raise _refusal(path, plugins)
+        loader = found.loader
+        made = make_options(loader, options)
+        read = _guarded(loader.name, lambda: loader.load(found.path, base, made))
+        if not isinstance(read, LowRankAdapter | DoraAdapter):
+            raise PluginError(
+                f"it returned {type(read).__name__}, which is no adapter", where=f"loader {loader.name}"
+            )
+        if found.path != found.source and isinstance(read, Adapter | DoraAdapter):
+            read.source = found.source  # what it was unpacked to is about to go
+        adapter, report = (as_adapter(read), describe(read)) if base is None else bind(read, base)
+        return LoadedAdapter(adapter, report, location, adapter_fingerprint(found.source), dict(options))
 
 
 def adapter_loader(path: Path, plugins: Plugins) -> AdapterLoader:
-    """Return the loader that reads this adapter. Raises `FormatError` if none does."""
-    loader = _recognising(path, plugins.adapter_loaders)
-    if loader is None:
-        raise _refusal(path, plugins)
-    return loader
+    """Return the loader that reads the adapter of a path. Raises `FormatError` if none does."""
+    with found_adapter(path, plugins.adapter_loaders) as found:
+        if found is None:
+            raise _refusal(path, plugins)
+        return found.loader
 
 
 def _located(location: str | Path) -> tuple[str, Path]:
@@ -150,24 +155,11 @@ def _located(location: str | Path) -> tuple[str, Path]:
     return os.path.abspath(path), path
 
 
-def _recognising(path: Path, loaders: Sequence[LoaderT]) -> LoaderT | None:
-    """Return the first loader that recognises the path."""
-    for loader in loaders:
-        try:
-            recognised = loader.recognises(path)
-        except Exception:
-            logger.exception("the loader %r failed to look at %s", loader.name, path)
-            continue
-        if recognised:
-            return loader
-    return None
-
-
 def _refusal(path: Path, plugins: Plugins) -> StudioError:
     """Say why a path is not opened as what it was given as."""
-    if _recognising(path, plugins.adapter_loaders):
+    if holds_adapter(path, plugins.adapter_loaders) and not is_zip(path):
         return FormatError("this is an adapter, not a base", path=path, remedy="Open its base first")
-    if _recognising(path, plugins.model_loaders):
+    if recognising(path, plugins.model_loaders):
         return FormatError("this is a base, not an adapter", path=path, remedy="Open it as the base")
     if path.is_file():
         refuse_pickle(path)
@@ -176,7 +168,7 @@ def _refusal(path: Path, plugins: Plugins) -> StudioError:
     return FormatError(
         "this is neither a base nor an adapter",
         path=path,
-        remedy=f"A base can be: {bases}; an adapter can be: {adapters}",
+        remedy=f"A base can be: {bases}; an adapter can be: {adapters}; or a folder or zip of one",
     )
 
 

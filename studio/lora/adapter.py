@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from studio.contracts import FloatArray
+    from studio.contracts import Finding, FloatArray
 
 _versions = itertools.count(1)
 """Versions are drawn from one counter, so that two adapters never share one and no cache confuses them."""
@@ -92,6 +92,8 @@ class Adapter:
         Modules of the source that have no factors here because they could not be named or held.
     notes
         What the user should know about how it was read, one sentence each.
+    findings
+        What its format alone can tell of how other programs read the file; the linter adds the rest.
     rows_as_stored
         True where Q and K rows may stand in another order than a GGUF base has them; such an adapter can be
         looked at, but not bound to a base.
@@ -112,6 +114,7 @@ class Adapter:
         architecture: str | None = None,
         unmapped: Sequence[str] = (),
         notes: Sequence[str] = (),
+        findings: Sequence[Finding] = (),
         rows_as_stored: bool = False,
     ) -> None:
         self.name = name
@@ -120,6 +123,7 @@ class Adapter:
         self.architecture = architecture
         self.unmapped = tuple(unmapped)
         self.notes = tuple(notes)
+        self.findings = tuple(findings)
         self.rows_as_stored = rows_as_stored
         _check_factors(factors, source)
         self._factors: Mapping[str, LoraFactors] = MappingProxyType(dict(factors))
@@ -129,6 +133,20 @@ class Adapter:
         """Show name, size and ranks."""
         ranks = "/".join(str(rank) for rank in self.ranks)
         return f"Adapter({self.name!r}, {len(self._factors)} modules, rank {ranks})"
+
+    def with_factors(self, factors: Mapping[str, LoraFactors]) -> Adapter:
+        """Return an adapter of the same origin with other factors."""
+        return Adapter(
+            self.name,
+            factors,
+            source=self.source,
+            format=self.format,
+            architecture=self.architecture,
+            unmapped=self.unmapped,
+            notes=self.notes,
+            findings=self.findings,
+            rows_as_stored=self.rows_as_stored,
+        )
 
     @property
     def version(self) -> int:
@@ -179,7 +197,8 @@ def _read_only(array: FloatArray) -> FloatArray:
     return view
 
 
-def _check_factors(factors: Mapping[str, LoraFactors], source: Path | None) -> None:
+def check_pairs(factors: Mapping[str, LoraFactors], source: Path | None) -> None:
+    """Raise `FormatError` where a pair does not fit together or an alpha is no number from 0."""
     for module, pair in factors.items():
         if not _fit_together(pair.a, pair.b):
             raise FormatError(
@@ -195,6 +214,10 @@ def _check_factors(factors: Mapping[str, LoraFactors], source: Path | None) -> N
                 where=module,
                 remedy="Correct alpha in the adapter's file",
             )
+
+
+def _check_factors(factors: Mapping[str, LoraFactors], source: Path | None) -> None:
+    check_pairs(factors, source)
     broken = [
         f"{module} ({half})"
         for module, pair in factors.items()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studio.contracts import BlendState, DeltaAdapter, FloatArray, LowRankAdapter
+from studio.contracts import BlendState, DeltaAdapter, FloatArray, LowRankAdapter, ScaledDelta
 from studio.engine.low_rank import PackedFactors, low_rank_delta, pack_factors, weight_shape
 from studio.errors import MismatchError
 
@@ -43,7 +43,12 @@ class BlendDelta:
         total: FloatArray | None = None
         for channel in blend.channels:
             adapter = members[channel.key]
-            if not isinstance(adapter, LowRankAdapter):
+            if isinstance(adapter, ScaledDelta):
+                scale = channel.scale_of(module)
+                delta = adapter.delta_at(module, inputs, scale) if scale else None
+                if delta is not None:
+                    total = _sum(total, delta, module, channel.key)
+            elif not isinstance(adapter, LowRankAdapter):
                 delta = adapter.delta(module, inputs)
                 if delta is not None:
                     total = _sum(total, np.float32(channel.scale_of(module)) * delta, module, channel.key)

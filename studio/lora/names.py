@@ -28,6 +28,25 @@ From llama.cpp's conversion/*.py: the classes that call ``permute``, and those t
 
 _HEAD_COUNT_KEYS = {"attn_q": "attention.head_count", "attn_k": "attention.head_count_kv"}
 
+_FUSED = re.compile(
+    r"(?:.*\.)?layers\.(?P<layer>\d{1,9})\.(?P<part>self_attn\.qkv_proj|self_attn\.[qkv]_proj|mlp\.gate_proj)"
+)
+_FUSED_TARGETS = {
+    "self_attn.qkv_proj": "attn_qkv",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "mlp.gate_proj": "ffn_gate",
+}
+"""Weights that one architecture fuses and another keeps apart, so that `studio.lora.fusing` finds both."""
+
+_GGUF_NAME = re.compile(r"(?:blk\.\d{1,9}\.[a-z0-9_]+|token_embd|output)(?:\.weight)?")
+
+
+def own_gguf_name(name: str) -> str | None:
+    """Return the module that a name means if it is a GGUF one already, its ``.weight`` perhaps left out."""
+    return f"{name.removesuffix('.weight')}.weight" if _GGUF_NAME.fullmatch(name) else None
+
 
 def gguf_module(hugging_face_module: str, architecture: str) -> str | None:
     """Return the GGUF weight name of a Hugging Face module, or None where the architecture has none.
@@ -46,10 +65,14 @@ def gguf_module(hugging_face_module: str, architecture: str) -> str | None:
         The architecture's names are not known.
     """
     names = _name_map(architecture)
+    if fused := _FUSED.fullmatch(hugging_face_module):
+        target = _FUSED_TARGETS[fused["part"]]
+        if names.get_name(f"model.layers.0.{fused['part']}") is None:
+            return f"blk.{int(fused['layer'])}.{target}.weight"
     plain = hugging_face_module.removeprefix("base_model.model.").replace("language_model.", "")
     # One block's names stand for all of them, so a made-up layer number costs nothing.
-    layer = re.search(r"(?<=\.)\d+(?=\.)", f".{plain}.")
-    pattern = re.sub(r"(?<=\.)\d+(?=\.)", "0", plain, count=1)
+    layer = re.search(r"(?<=\.)\d{1,9}(?=\.)", f".{plain}.")
+    pattern = re.sub(r"(?<=\.)\d{1,9}(?=\.)", "0", plain, count=1)
     for candidate in (pattern, f"model.{pattern}"):
         name: str | None = names.get_name(candidate)
         if name is not None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from studio.errors import FormatError, MismatchError
 from studio.lora.adapter import Adapter, LoraFactors, listing
 from studio.lora.analysis import BlendNorms
+from studio.lora.dora import DoraAdapter
+from studio.lora.lint import lint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from studio.contracts import BaseModel, LowRankAdapter
+    from studio.contracts import BaseModel, Finding, LowRankAdapter
+    from studio.lora.dora import AnyAdapter
 
 
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
@@ -44,9 +47,11 @@ class AdapterReport:
     alphas
         The different alphas, ascending.
     norms
-        ||dW||_F at scale 1 of each module that acts.
+        ||dW||_F at scale 1 of each module that acts; empty where that takes a base and there is none.
     notes
-        What the user should know, one sentence each.
+        What the user should know of how it was read, one sentence each.
+    findings
+        What the linter says: where other programs read the file in another way. The gravest first.
     """
 
     name: str
@@ -60,6 +65,7 @@ class AdapterReport:
     alphas: tuple[float, ...]
     norms: Mapping[str, float]
     notes: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 def adaptable_modules(base: BaseModel) -> tuple[str, ...]:
@@ -77,17 +83,21 @@ def adaptable_modules(base: BaseModel) -> tuple[str, ...]:
     )
 
 
-def describe(adapter: LowRankAdapter) -> AdapterReport:
+def describe(adapter: LowRankAdapter | DoraAdapter) -> AdapterReport:
     """Report on an adapter by itself."""
     return _report(as_adapter(adapter), base=None, unmatched=())
 
 
-def bind(adapter: LowRankAdapter, base: BaseModel) -> tuple[Adapter, AdapterReport]:
-    """Fit an adapter to a base.
+@overload
+def bind(adapter: DoraAdapter, base: BaseModel) -> tuple[DoraAdapter, AdapterReport]: ...
+@overload
+def bind(adapter: LowRankAdapter, base: BaseModel) -> tuple[Adapter, AdapterReport]: ...
+def bind(adapter: LowRankAdapter | DoraAdapter, base: BaseModel) -> tuple[AnyAdapter, AdapterReport]:
+    """Fit an adapter to a base. A `DoraAdapter` reads each weight that it acts on, once.
 
     Returns
     -------
-    Adapter
+    Adapter or DoraAdapter
         The adapter with the modules that the base has; the very same object where it has all of them.
     AdapterReport
         What matched, and every module that did not, by name.
@@ -99,7 +109,8 @@ def bind(adapter: LowRankAdapter, base: BaseModel) -> tuple[Adapter, AdapterRepo
     FormatError
         The adapter is empty.
     """
-    adapter = as_adapter(adapter)
+    whole = as_adapter(adapter)
+    adapter = whole.low_rank if isinstance(whole, DoraAdapter) else whole
     _check_architecture(adapter, base)
     shapes = _shapes(base)
     for module, factors in adapter.factors.items():
@@ -123,7 +134,8 @@ def bind(adapter: LowRankAdapter, base: BaseModel) -> tuple[Adapter, AdapterRepo
             path=adapter.source,
             remedy="Open the base it was trained on",
         )
-    bound = adapter if not unmatched else _with_factors(adapter, matched)
+    fitting = adapter.with_factors(matched) if unmatched else adapter
+    bound = whole.for_base(fitting, base) if isinstance(whole, DoraAdapter) else fitting
     return bound, _report(bound, base, unmatched)
 
 
@@ -150,15 +162,12 @@ def _check_architecture(adapter: Adapter, base: BaseModel) -> None:
         )
 
 
-def _report(adapter: Adapter, base: BaseModel | None, unmatched: tuple[str, ...]) -> AdapterReport:
+def _report(adapter: AnyAdapter, base: BaseModel | None, unmatched: tuple[str, ...]) -> AdapterReport:
+    low_rank = adapter.low_rank if isinstance(adapter, DoraAdapter) else adapter
     notes = list(adapter.notes)
-    if base is not None and OUTPUT in adapter.factors and OUTPUT not in base.tensors:
-        notes.append(
-            "The base ties its output to its embedding. The adapter acts on its output alone; "
-            "llama.cpp refuses such an adapter, so it cannot be exported"
-        )
-    own_norms = BlendNorms.of({adapter.name: adapter}, adapter.modules).own_norms()[:, 0]
-    matched = len(adapter.factors)
+    if base is not None and OUTPUT in low_rank.factors and OUTPUT not in base.tensors:
+        notes.append("The base ties its output to its embedding. The adapter acts on its output alone")
+    matched = len(low_rank.factors)
     adaptable = () if base is None else adaptable_modules(base)
     return AdapterReport(
         name=adapter.name,
@@ -166,18 +175,31 @@ def _report(adapter: Adapter, base: BaseModel | None, unmatched: tuple[str, ...]
         modules=matched + len(unmatched) + len(adapter.unmapped),
         matched=None if base is None else matched,
         base_modules=None if base is None else len(adaptable),
-        covered=None if base is None else sum(module in adapter.factors for module in adaptable),
-        unmatched=unmatched + adapter.unmapped,
-        ranks=adapter.ranks,
-        alphas=tuple(sorted({factors.alpha for factors in adapter.factors.values()})),
-        norms=MappingProxyType(dict(zip(adapter.modules, map(float, own_norms), strict=True))),
+        covered=None if base is None else sum(module in low_rank.factors for module in adaptable),
+        unmatched=(*unmatched, *adapter.unmapped),
+        ranks=low_rank.ranks,
+        alphas=tuple(sorted({factors.alpha for factors in low_rank.factors.values()})),
+        norms=MappingProxyType(_norms(adapter, base)),
         notes=tuple(notes),
+        findings=lint(adapter, base, (*unmatched, *adapter.unmapped)),
     )
 
 
-def as_adapter(adapter: LowRankAdapter) -> Adapter:
+def _norms(adapter: AnyAdapter, base: BaseModel | None) -> dict[str, float]:
+    """Return ||dW||_F at scale 1 by module; nothing for DoRA without its base."""
+    if isinstance(adapter, DoraAdapter):
+        return {} if base is None else {module: adapter.norm_at(module, 1.0) for module in adapter.modules}
+    own_norms = BlendNorms.of({adapter.name: adapter}, adapter.modules).own_norms()[:, 0]
+    return dict(zip(adapter.modules, map(float, own_norms), strict=True))
+
+
+@overload
+def as_adapter(adapter: DoraAdapter) -> DoraAdapter: ...
+@overload
+def as_adapter(adapter: LowRankAdapter) -> Adapter: ...
+def as_adapter(adapter: LowRankAdapter | DoraAdapter) -> AnyAdapter:
     """Give a stranger's low-rank adapter the form that the rest of the room works with."""
-    if isinstance(adapter, Adapter):
+    if isinstance(adapter, Adapter | DoraAdapter):
         return adapter
     return Adapter(
         adapter.name,
@@ -185,16 +207,4 @@ def as_adapter(adapter: LowRankAdapter) -> Adapter:
             module: LoraFactors(pair.a, pair.b, alpha=pair.scaling * pair.a.shape[-2])
             for module, pair in adapter.factors.items()
         },
-    )
-
-
-def _with_factors(adapter: Adapter, factors: Mapping[str, LoraFactors]) -> Adapter:
-    return Adapter(
-        adapter.name,
-        factors,
-        source=adapter.source,
-        format=adapter.format,
-        architecture=adapter.architecture,
-        unmapped=adapter.unmapped,
-        notes=adapter.notes,
     )

@@ -23,6 +23,7 @@ from studio.contracts import (
 from studio.errors import MismatchError, StudioError
 from studio.lora.adapter import Adapter
 from studio.lora.blending import BlendDelta
+from studio.lora.dora import AnyAdapter, DoraAdapter
 from studio.lora.targets import module_name
 
 if TYPE_CHECKING:
@@ -100,13 +101,13 @@ class LoraStack:
         return self._snapshot.members
 
     @property
-    def entries(self) -> tuple[tuple[Adapter, float], ...]:
+    def entries(self) -> tuple[tuple[AnyAdapter, float], ...]:
         """The ``(adapter, scale)`` pairs that `push` added."""
         members, keys = self._snapshot.members, self._snapshot.entry_keys
         return tuple(
             (adapter, channel.scale)
             for channel in self.state.channels
-            if channel.key in keys and isinstance(adapter := members[channel.key], Adapter)
+            if channel.key in keys and isinstance(adapter := members[channel.key], Adapter | DoraAdapter)
         )
 
     @property
@@ -118,7 +119,7 @@ class LoraStack:
 
     def push(
         self,
-        adapter: Adapter,
+        adapter: AnyAdapter,
         scale: float = 1.0,
         *,
         muted: bool = False,
@@ -138,7 +139,7 @@ class LoraStack:
             )
         return self._add(adapter, ChannelState(""), is_entry=False)
 
-    def pop(self) -> tuple[Adapter, float] | None:
+    def pop(self) -> tuple[AnyAdapter, float] | None:
         """Remove the last adapter that `push` added and return it with its scale; None if there is none."""
         if not self.entries:
             return None
@@ -287,7 +288,7 @@ class LoraStack:
 
     def _issue_key(self, adapter: DeltaAdapter) -> str:
         """Find a key that no other adapter ever had, so that undone steps keep theirs."""
-        source = adapter.source if isinstance(adapter, Adapter) else None
+        source = adapter.source if isinstance(adapter, Adapter | DoraAdapter) else None
         name = adapter.name or "adapter"
         for number in itertools.count(1):
             key = name if number == 1 else f"{name} {number}"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from studio.contracts import BaseModel, ChannelState
     from studio.engine.tokenizer import Tokenizer
     from studio.errors import StudioError
-    from studio.lora.adapter import Adapter
+    from studio.lora.dora import AnyAdapter
     from studio.lora.report import AdapterReport
     from studio.session.document import SessionDocument
 
@@ -32,7 +32,7 @@ class LoadedAdapter:
     `options` are the values that were given for its loader's options.
     """
 
-    adapter: Adapter
+    adapter: AnyAdapter
     report: AdapterReport
     location: str
     fingerprint: str

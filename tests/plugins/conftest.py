@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,41 @@ def write_gguf_adapter() -> WriteAdapter:
         return path
 
     return write
+
+
+def write_ggla_file(
+    path: Path, rank: int, alpha: int, tensors: Arrays, *, name_bytes: int | None = None
+) -> Path:
+    """Write llama.cpp's format before GGUF: float32 or float16 by the arrays' types."""
+    data = bytearray(struct.pack("<IIii", 0x67676C61, 1, rank, alpha))
+    for name, values in tensors.items():
+        encoded = name.encode()
+        kind = 1 if values.dtype == np.float16 else 0
+        data += struct.pack("<iii", values.ndim, name_bytes or len(encoded), kind)
+        data += struct.pack(f"<{values.ndim}i", *values.shape[::-1]) + encoded
+        data += bytes(-len(data) % 32) + values.tobytes()
+    path.write_bytes(data)
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_ggla() -> Callable[..., Path]:
+    return write_ggla_file
+
+
+def write_mlx_folder(folder: Path, tensors: Arrays, rank: int, scale: float, **fields: object) -> Path:
+    """Write an MLX-LM directory."""
+    folder.mkdir(exist_ok=True)
+    config = {
+        "fine_tune_type": "lora",
+        "num_layers": -1,
+        "lora_parameters": {"rank": rank, "scale": scale, "dropout": 0.0},
+    } | fields
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(tensors, folder / "adapters.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def write_mlx() -> Callable[..., Path]:
+    return write_mlx_folder

@@ -75,8 +75,12 @@ def test_first_party_plugins_register_by_the_same_door() -> None:
     registry = load_plugins()
     assert [loader.name for loader in registry.model_loaders] == ["GGUF"]
     assert [loader.name for loader in registry.adapter_loaders] == [
+        "MLX-LM directory",
         "PEFT directory",
+        "bare safetensors",
+        "ggla adapter",
         "llama.cpp GGUF adapter",
+        "zerfoo GGUF adapter",
     ]
     assert [exporter.name for exporter in registry.exporters] == ["stacked adapter (GGUF)"]
     assert all(status.error is None for status in registry.statuses)
@@ -175,7 +179,8 @@ def test_a_plugin_may_not_register_a_name_twice(install: Install) -> None:
 def test_safe_mode_never_imports_a_strangers_plugin(install: Install) -> None:
     install("stranger", LOADER.format(name="a stranger's format"))
     registry = load_plugins(safe_mode=True)
-    assert {status.name for status in registry.statuses} == {"gguf", "peft"}
+    assert {status.distribution for status in registry.statuses} == {"lora-studio"}
+    assert {"gguf", "peft"} <= {status.name for status in registry.statuses}
     assert "stranger" not in sys.modules
 
 

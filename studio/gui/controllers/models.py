@@ -148,7 +148,7 @@ class ModelsController(QObject):
             self.open_base(Path(path))
 
     def _choose_adapters(self) -> None:
-        kinds = "Adapters (*.gguf *.safetensors);;All files (*)"
+        kinds = "Adapters (*.gguf *.safetensors *.bin *.zip);;All files (*)"
         paths, _ = QFileDialog.getOpenFileNames(self._window, "Add adapters", "", kinds)
         for path in paths:
             self.add_adapter(Path(path))
@@ -159,7 +159,7 @@ class ModelsController(QObject):
             self.add_adapter(Path(path))
 
     def _choose_with_options(self) -> None:
-        kinds = "Adapters (*.gguf *.safetensors);;All files (*)"
+        kinds = "Adapters (*.gguf *.safetensors *.bin *.zip);;All files (*)"
         chosen, _ = QFileDialog.getOpenFileName(self._window, "Add adapter with options", "", kinds)
         if chosen:
             self.ask_options(Path(chosen))

@@ -17,6 +17,7 @@ from studio.api import (
     Adapter,
     BlendChannel,
     BlendState,
+    DoraAdapter,
     ExportRequest,
     FloatArray,
     GgufFile,
@@ -240,6 +241,18 @@ def test_neither_the_base_nor_an_adapter_is_overwritten(
         with pytest.raises(SaveError, match="in use"):
             export(base, stack, target)
         assert protected.read_bytes() == content
+
+
+def test_dora_is_no_stack_and_the_ways_out_are_told(small_base: SmallBase, tmp_path: Path) -> None:
+    base, module = small_base(), "blk.0.attn_q.weight"
+    magnitudes = {module: np.ones(16, np.float32)}
+    bound, _ = bind(DoraAdapter(make_adapter({module: 2}), magnitudes), base)
+    stack = LoraStack()
+    stack.push(bound)
+    with pytest.raises(UnsupportedError, match="DoRA") as caught:
+        export(base, stack, tmp_path / "stacked.gguf")
+    assert "Merge" in str(caught.value.remedy) and "svd" in str(caught.value.remedy)
+    assert not (tmp_path / "stacked.gguf").exists()
 
 
 # Cancelling

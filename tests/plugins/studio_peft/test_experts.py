@@ -23,7 +23,9 @@ EXPERTS, RANK, INNER, WIDTH = 3, 2, 24, 16
 
 
 def load(folder: Path, base: GgufFile | None) -> Adapter:
-    return PeftLoader().load(folder, base, PeftOptions())
+    adapter = PeftLoader().load(folder, base, PeftOptions())
+    assert isinstance(adapter, Adapter)
+    return adapter
 
 
 def pair(module: str, a: tuple[int, int], b: tuple[int, int]) -> Arrays:

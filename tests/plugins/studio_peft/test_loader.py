@@ -48,7 +48,9 @@ def value_tensors(prefix: str = "base_model.model.model.", suffix: str = ".weigh
 
 
 def load(path: Path, base: GgufFile | None, options: PeftOptions | None = None) -> Adapter:
-    return PeftLoader().load(path, base, options or PeftOptions())
+    adapter = PeftLoader().load(path, base, options or PeftOptions())
+    assert isinstance(adapter, Adapter)
+    return adapter
 
 
 def dense(adapter: Adapter, module: str) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -248,7 +250,6 @@ def test_an_mlx_directory_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"use_dora": True},
         {"bias": "all"},
         {"lora_bias": True},
         {"modules_to_save": ["lm_head"]},
@@ -276,8 +277,6 @@ def test_what_is_no_plain_lora_is_refused_by_field(
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("base_model.model.model.layers.1.self_attn.v_proj.lora_magnitude_vector", "DoRA"),
-        ("base_model.model.model.layers.1.self_attn.v_proj.lora_magnitude_vector.weight", "DoRA"),
         ("base_model.model.model.layers.1.self_attn.v_proj.bias", "biases"),
         ("base_model.model.model.layers.1.self_attn.v_proj.lora_B.bias", "biases"),
         ("base_model.model.lm_head.weight", "whole weights"),

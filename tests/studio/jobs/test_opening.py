@@ -267,7 +267,7 @@ def test_what_nothing_opens_is_refused_saying_what_can_be_opened(
 
     for given in (open_base, lambda path, plugins: load_adapter(path, None, plugins)):
         unknown = refusal(given(tmp_path / "notes.txt", plugins))
-        assert "A base can be: GGUF; an adapter can be: PEFT directory or llama.cpp GGUF adapter" in unknown
+        assert "A base can be: GGUF; an adapter can be: MLX-LM directory or PEFT directory" in unknown
         assert "p.bin: this is a Python pickle" in refusal(given(tmp_path / "p.bin", plugins))
     for path in (adapter, data_dir / "smollm2-fortune-f16.gguf"):
         assert "this is an adapter, not a base" in refusal(open_base(path, plugins))
