@@ -1,4 +1,4 @@
-"""The one module that plugins import: everything a loader, exporter or panel needs, by name."""
+"""The one module that plugins and programs import: everything they need, by name."""
 
 from __future__ import annotations
 
@@ -46,13 +46,29 @@ from studio.formats.gguf_shards import open_gguf
 from studio.formats.gguf_writer import write_gguf, write_gguf_in_steps
 from studio.formats.safetensors_file import read_safetensors
 from studio.hookspecs import hookimpl
+from studio.loading import load_adapter, load_base
 from studio.lora.adapter import Adapter, LoraFactors, listing
 from studio.lora.combining import combined_delta, concatenate, dense_delta, module_parts
+from studio.lora.creation import create_adapter
+from studio.lora.gains import PRESETS, curve, layer_count, over_layers, preset
+from studio.lora.inference import Inference
+from studio.lora.injection import (
+    adapter_of,
+    inject_lora,
+    restore_adapter,
+    total_param_count,
+    trainable_param_count,
+)
+from studio.lora.layers import BaseLayers, FrozenLinear, Layer, LinearInfo, LinearLayer, Model
+from studio.lora.linear import LoraLinear
 from studio.lora.names import gguf_module, rotated_heads, rows_to_gguf, rows_to_hugging_face
+from studio.lora.saving import save_adapter
+from studio.lora.stack import LoraStack
 
 __all__ = [
     "Adapter",
     "AdapterLoader",
+    "BaseLayers",
     "BaseModel",
     "BlendChannel",
     "BlendState",
@@ -68,16 +84,25 @@ __all__ = [
     "Exporter",
     "FloatArray",
     "FormatError",
+    "FrozenLinear",
     "Gains",
     "GgufFile",
     "GgufHeader",
     "GgufTensor",
+    "Inference",
+    "Layer",
+    "LinearInfo",
+    "LinearLayer",
     "LoraFactors",
+    "LoraLinear",
+    "LoraStack",
     "LowRankAdapter",
     "LowRankFactors",
     "MetadataValue",
     "MismatchError",
+    "Model",
     "ModelLoader",
+    "PRESETS",
     "PanelSpec",
     "PluginError",
     "Progress",
@@ -87,20 +112,33 @@ __all__ = [
     "TensorInfo",
     "UnsupportedError",
     "Work",
+    "adapter_of",
     "combined_delta",
     "concatenate",
+    "create_adapter",
+    "curve",
     "dense_delta",
     "gguf_module",
     "hookimpl",
+    "inject_lora",
+    "layer_count",
     "listing",
+    "load_adapter",
+    "load_base",
     "module_parts",
     "never",
     "open_gguf",
+    "over_layers",
+    "preset",
     "read_header",
     "read_safetensors",
+    "restore_adapter",
     "rotated_heads",
     "rows_to_gguf",
     "rows_to_hugging_face",
+    "save_adapter",
+    "total_param_count",
+    "trainable_param_count",
     "weight_shape",
     "write_atomically",
     "write_gguf",
