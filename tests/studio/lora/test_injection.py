@@ -51,7 +51,7 @@ def train(model: Model) -> None:
     """Give every B some numbers, as training would."""
     random = np.random.default_rng(3)
     for layer in lora_layers(model).values():
-        layer.lora_b = random.standard_normal(layer.lora_b.shape).astype(np.float32)
+        layer.lora_b = random.standard_normal((layer.out_features, layer.rank), dtype=np.float32)
 
 
 @pytest.fixture
