@@ -28,7 +28,7 @@ def main(run: Run) -> None:
             BlendState(tuple(BlendChannel(key, 1, 0.01 * i) for key in adapters))
             for i in range(run.rounds or ROUNDS)
         ]
-        moves = repeat(len(blends), lambda i: norms.blend_norms(blends[i]))
+        moves = repeat(len(blends), lambda i: norms.blend_norms(blends[i % len(blends)]))
         conditions = {"modules": len(modules), "adapters": len(adapters)}
         run.report(Row("norms", "ms", conditions, [moves]))
         products = repeat(run.rounds or PRODUCTS_ROUNDS, lambda _: BlendNorms.of(adapters, modules))

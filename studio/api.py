@@ -1,4 +1,4 @@
-"""The one module that plugins import: everything a loader, exporter or panel needs, by name."""
+"""The one module that plugins and programs import: everything they need, by name."""
 
 from __future__ import annotations
 
@@ -48,20 +48,36 @@ from studio.formats.gguf_shards import open_gguf
 from studio.formats.gguf_writer import write_gguf, write_gguf_in_steps
 from studio.formats.safetensors_file import read_safetensors
 from studio.hookspecs import hookimpl
+from studio.loading import load_adapter, load_base
 from studio.lora.adapter import Adapter, LoraFactors, listing
 from studio.lora.cache import AdapterCache
 from studio.lora.combining import combined_delta, concatenate, dense_delta, module_parts
+from studio.lora.creation import create_adapter
 from studio.lora.dora import AnyAdapter, DoraAdapter
 from studio.lora.experts import all_experts, one_weight
 from studio.lora.fusing import NamedPair
+from studio.lora.gains import PRESETS, curve, layer_count, over_layers, preset
+from studio.lora.inference import Inference
+from studio.lora.injection import (
+    adapter_of,
+    inject_lora,
+    restore_adapter,
+    total_param_count,
+    trainable_param_count,
+)
+from studio.lora.layers import BaseLayers, FrozenLinear, Layer, LinearInfo, LinearLayer, Model
+from studio.lora.linear import LoraLinear
 from studio.lora.names import gguf_module, own_gguf_name, rotated_heads, rows_to_gguf, rows_to_hugging_face
 from studio.lora.placing import Placement, RowOrder, fit, place
+from studio.lora.saving import save_adapter
+from studio.lora.stack import LoraStack
 
 __all__ = [
     "Adapter",
     "AdapterCache",
     "AdapterLoader",
     "AnyAdapter",
+    "BaseLayers",
     "BaseModel",
     "BlendChannel",
     "BlendState",
@@ -79,17 +95,26 @@ __all__ = [
     "Finding",
     "FloatArray",
     "FormatError",
+    "FrozenLinear",
     "Gains",
     "GgufFile",
     "GgufHeader",
     "GgufTensor",
+    "Inference",
+    "Layer",
+    "LinearInfo",
+    "LinearLayer",
     "LoraFactors",
+    "LoraLinear",
+    "LoraStack",
     "LowRankAdapter",
     "LowRankFactors",
     "MetadataValue",
     "MismatchError",
+    "Model",
     "ModelLoader",
     "NamedPair",
+    "PRESETS",
     "PanelSpec",
     "Placement",
     "PluginError",
@@ -102,25 +127,38 @@ __all__ = [
     "TensorInfo",
     "UnsupportedError",
     "Work",
+    "adapter_of",
     "all_experts",
     "combined_delta",
     "concatenate",
+    "create_adapter",
+    "curve",
     "dense_delta",
     "fit",
     "gguf_module",
     "hookimpl",
+    "inject_lora",
+    "layer_count",
     "listing",
+    "load_adapter",
+    "load_base",
     "module_parts",
     "never",
     "one_weight",
     "open_gguf",
+    "over_layers",
     "own_gguf_name",
     "place",
+    "preset",
     "read_header",
     "read_safetensors",
+    "restore_adapter",
     "rotated_heads",
     "rows_to_gguf",
     "rows_to_hugging_face",
+    "save_adapter",
+    "total_param_count",
+    "trainable_param_count",
     "weight_shape",
     "write_atomically",
     "write_gguf",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from studio.engine.low_rank import low_rank_delta, weight_shape
-from studio.errors import FormatError
+from studio.errors import FormatError, MismatchError, StudioError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,6 +72,33 @@ class LoraFactors:
         """The shape ``(out, in)`` or ``(E, out, in)`` of the weight these factors fit."""
         return weight_shape(self)
 
+    def apply(self, inputs: FloatArray, outputs: FloatArray, scale: float = 1.0) -> FloatArray:
+        """Add scale * scaling * B A x to outputs, in place, and return them.
+
+        Parameters
+        ----------
+        inputs
+            x, ``[in]`` or a batch ``[..., in]``; experts take ``[E, T, in]``.
+        outputs
+            What the weight itself gave, float32 ``[out]`` or ``[..., out]``; changed.
+        scale
+            A user's scale; 1 is as trained.
+
+        Raises
+        ------
+        MismatchError
+            A shape or the type of the outputs is wrong; they are unchanged.
+        """
+        inputs = np.asarray(inputs, dtype=np.float32)
+        *_, out, features = self.shape
+        if inputs.ndim == 0 or inputs.shape[-1] != features:
+            raise MismatchError(f"takes inputs of {features} features, not {inputs.shape}")
+        if outputs.dtype != np.float32 or outputs.shape != (*inputs.shape[:-1], out):
+            wanted = (*inputs.shape[:-1], out)
+            raise MismatchError(f"adds to float32 outputs {wanted}, not {outputs.dtype} {outputs.shape}")
+        outputs += low_rank_delta(inputs, self.a, self.b, np.float32(scale * self.scaling))
+        return outputs
+
 
 class Adapter:
     """One LoRA adapter: factors by module, and where they came from.
@@ -94,6 +121,8 @@ class Adapter:
         What the user should know about how it was read, one sentence each.
     findings
         What its format alone can tell of how other programs read the file; the linter adds the rest.
+    trainable
+        Whether it was made to be trained, and not read from a file.
     rows_as_stored
         True where Q and K rows may stand in another order than a GGUF base has them; such an adapter can be
         looked at, but not bound to a base.
@@ -116,6 +145,7 @@ class Adapter:
         notes: Sequence[str] = (),
         findings: Sequence[Finding] = (),
         rows_as_stored: bool = False,
+        trainable: bool = False,
     ) -> None:
         self.name = name
         self.source = source
@@ -125,6 +155,7 @@ class Adapter:
         self.notes = tuple(notes)
         self.findings = tuple(findings)
         self.rows_as_stored = rows_as_stored
+        self.trainable = trainable
         _check_factors(factors, source)
         self._factors: Mapping[str, LoraFactors] = MappingProxyType(dict(factors))
         self._version = next(_versions)
@@ -172,6 +203,55 @@ class Adapter:
         """Return the rank of one module; 0 where the adapter lacks it."""
         return self._factors[module].rank if module in self._factors else 0
 
+    @property
+    def n_weights(self) -> int:
+        """How many modules it has, each one pair of A and B."""
+        return len(self._factors)
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The names of its modules, sorted."""
+        return tuple(sorted(self._factors))
+
+    def has_layer(self, module: str) -> bool:
+        """Say whether it acts on a module."""
+        return module in self._factors
+
+    def get_weight(self, module: str, half: Literal["a", "b"]) -> FloatArray:
+        """Return A or B of a module, read-only; `replace` sets a new pair.
+
+        Raises
+        ------
+        MismatchError
+            It has no such module.
+        """
+        if module not in self._factors:
+            raise MismatchError(f"{self.name} has no such module", where=module, remedy="See layer_names")
+        return self._factors[module].a if half == "a" else self._factors[module].b
+
+    @property
+    def alpha(self) -> float:
+        """The alpha of all its modules; set it to give all of them another, which changes the version.
+
+        Raises
+        ------
+        StudioError
+            Its modules have different ones: they stand in `factors`. Or what is set is no number of at
+            least 0.
+        """
+        alphas = {factors.alpha for factors in self._factors.values()}
+        if len(alphas) != 1:
+            values = ", ".join(f"{alpha:g}" for alpha in sorted(alphas)) or "none"
+            raise StudioError(f"{self.name} has no single alpha: {values}", remedy="Look at its factors")
+        return alphas.pop()
+
+    @alpha.setter
+    def alpha(self, alpha: float) -> None:
+        factors = {module: replace(pair, alpha=alpha) for module, pair in self._factors.items()}
+        _check_alphas(factors, self.source)
+        self._factors = MappingProxyType(factors)
+        self._version = next(_versions)
+
     def delta(self, module: str, inputs: FloatArray) -> FloatArray | None:
         """Return scaling * B A x for inputs ``[..., in]`` as ``[..., out]``, or None without the module.
 
@@ -207,13 +287,7 @@ def check_pairs(factors: Mapping[str, LoraFactors], source: Path | None) -> None
                 where=module,
                 remedy="Export the adapter again; this file is damaged",
             )
-        if not (math.isfinite(pair.alpha) and pair.alpha >= 0):
-            raise FormatError(
-                f"alpha is {pair.alpha}; it must be a number of at least 0",
-                path=source,
-                where=module,
-                remedy="Correct alpha in the adapter's file",
-            )
+    _check_alphas(factors, source)
 
 
 def _check_factors(factors: Mapping[str, LoraFactors], source: Path | None) -> None:
@@ -230,6 +304,17 @@ def _check_factors(factors: Mapping[str, LoraFactors], source: Path | None) -> N
             path=source,
             remedy="The training diverged; use an earlier checkpoint",
         )
+
+
+def _check_alphas(factors: Mapping[str, LoraFactors], source: Path | None) -> None:
+    for module, pair in factors.items():
+        if not (math.isfinite(pair.alpha) and pair.alpha >= 0):
+            raise FormatError(
+                f"alpha is {pair.alpha}; it must be a number of at least 0",
+                path=source,
+                where=module,
+                remedy="Correct alpha in the adapter's file",
+            )
 
 
 def _fit_together(a: FloatArray, b: FloatArray) -> bool:

@@ -11,8 +11,12 @@ import numpy as np
 from studio.engine.low_rank import low_rank_delta
 from studio.errors import MismatchError, StudioError
 from studio.lora.adapter import LoraFactors
+from studio.lora.initial import Start, initial_a
+from studio.lora.layers import LinearInfo
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike
 
     from studio.contracts import FloatArray
@@ -21,8 +25,8 @@ if TYPE_CHECKING:
 class LoraLinear:
     """A frozen linear layer plus a low-rank delta: y = W x + alpha / rank * B (A x).
 
-    A starts Kaiming-uniform and B at zero, so a new layer gives the outputs of its weight alone (Hu et al.
-    2021, https://arxiv.org/abs/2106.09685, section 4.1).
+    A starts at random and B at zero, so a new layer gives the outputs of its weight alone (Hu et al. 2021,
+    https://arxiv.org/abs/2106.09685, section 4.1). It satisfies `studio.lora.layers.Layer`.
 
     Parameters
     ----------
@@ -32,11 +36,27 @@ class LoraLinear:
         At least 1.
     alpha
         Finite; the delta is scaled by alpha / rank.
+    start
+        How A starts: Kaiming-uniform, or N(0, 1).
     seed
         Seed of A's random start; None draws a fresh one.
+    name
+        The name that it has in a `Model`.
     """
 
-    def __init__(self, weight: FloatArray, rank: int, alpha: float, *, seed: int | None = None) -> None:
+    op_type = "LoraLinear"
+
+    def __init__(
+        self,
+        weight: FloatArray,
+        rank: int,
+        alpha: float,
+        *,
+        start: Start = "kaiming",
+        seed: int | None = None,
+        name: str = "",
+    ) -> None:
+        self.name = name
         self._frozen = np.array(weight, dtype=np.float32)
         if self._frozen.ndim != 2 or 0 in self._frozen.shape:
             raise MismatchError(f"the weight must be (out, in), not {self._frozen.shape}")
@@ -48,11 +68,14 @@ class LoraLinear:
         self._alpha = float(alpha)
         self._merged: FloatArray | None = None
         self._enabled = True
-        # Kaiming-uniform with a = sqrt(5), as torch.nn.Linear and PEFT start A: bound 1 / sqrt(in).
-        bound = 1 / math.sqrt(self.in_features)
-        start = np.random.default_rng(seed).uniform(-bound, bound, (rank, self.in_features))
-        self._a = _frozen_copy(start)
+        self._a = _frozen_copy(initial_a((rank, self.in_features), start, np.random.default_rng(seed)))
         self._b = _frozen_copy(np.zeros((self.out_features, rank)))
+
+    def __repr__(self) -> str:
+        """Show name, size, rank, alpha and state."""
+        state = "merged" if self.is_merged else "enabled" if self._enabled else "disabled"
+        size = f"{self.in_features} -> {self.out_features}"
+        return f"LoraLinear({self.name!r}, {size}, rank {self.rank}, alpha {self.alpha:g}, {state})"
 
     @property
     def in_features(self) -> int:
@@ -106,6 +129,41 @@ class LoraLinear:
     def factors(self) -> LoraFactors:
         """The same delta as the factors of an `Adapter`."""
         return LoraFactors(self._a, self._b, self._alpha)
+
+    @factors.setter
+    def factors(self, factors: LoraFactors) -> None:
+        self.check_factors(factors)
+        self._a, self._b = factors.a, factors.b
+        self._alpha = factors.scaling * factors.rank
+
+    def check_factors(self, factors: LoraFactors) -> None:
+        """Refuse factors that `factors` cannot be set to. Raises `MismatchError` or `StudioError`."""
+        if factors.shape != self._frozen.shape:
+            raise MismatchError(
+                f"the factors are for a weight {factors.shape}, this one is {self._frozen.shape}",
+                where=self.name or None,
+            )
+        self._check_changeable("The factors")
+
+    @property
+    def info(self) -> LinearInfo:
+        """The dimensions of the layer."""
+        return LinearInfo(self.in_features, self.out_features)
+
+    @property
+    def attributes(self) -> Mapping[str, float]:
+        """Rank, alpha and scaling, by name."""
+        return {"rank": self.rank, "alpha": self.alpha, "scaling": self.scaling}
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of one output, ``(out,)``."""
+        return (self.out_features,)
+
+    @property
+    def parameters(self) -> Mapping[str, FloatArray]:
+        """A and B: all that training changes."""
+        return {"lora_a": self._a, "lora_b": self._b}
 
     @property
     def is_enabled(self) -> bool:
@@ -174,9 +232,12 @@ class LoraLinear:
             outputs = outputs + low_rank_delta(inputs, self._a, self._b, np.float32(self.scaling))
         return outputs
 
-    def _checked(self, name: str, array: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    def _check_changeable(self, name: str) -> None:
         if self.is_merged:
-            raise StudioError(f"{name} cannot change while it is merged", remedy="Call unmerge first")
+            raise StudioError(f"{name} cannot change while merged", remedy="Call unmerge first")
+
+    def _checked(self, name: str, array: FloatArray, shape: tuple[int, int]) -> FloatArray:
+        self._check_changeable(name)
         if np.shape(array) != shape:
             raise MismatchError(f"{name} must be {shape}, not {np.shape(array)}")
         if not np.isfinite(array).all():

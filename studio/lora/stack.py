@@ -84,6 +84,17 @@ class LoraStack:
         self._issued: dict[str, Path | None] = {}  # every key ever given out, with its adapter's source
         self._delta = BlendDelta()
 
+    def __repr__(self) -> str:
+        """Show the members with their scales, and the master."""
+        members = ", ".join(f"{channel.key} x {channel.scale:g}" for channel in self.state.channels)
+        return f"LoraStack({members or 'empty'}; master {self.state.master:g})"
+
+    def clone(self) -> LoraStack:
+        """Return an independent stack of the same adapters, with the controls where they stand here."""
+        clone = LoraStack()
+        clone._snapshot, clone._issued = self._snapshot, dict(self._issued)
+        return clone
+
     # What stands on it
 
     def __len__(self) -> int:

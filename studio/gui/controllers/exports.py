@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Qt
 
-from studio.contracts import ExportRequest, LowRankAdapter
+from studio.contracts import EVEN, ExportRequest, LowRankAdapter
 from studio.gui.export_dialog import ExportDialog
 from studio.gui.targets import free_path
 from studio.jobs.exporting import export
@@ -77,8 +77,11 @@ class ExportsController(QObject):
 def blend_facts(session: Session) -> list[tuple[str, str]]:
     """Describe the blend that an export would write, as (name, text): its channels, its ranks, its size."""
     stack = session.stack
-    heard = {channel.key: channel.scale for channel in stack.blend.channels}
-    channels = ", ".join(f"{stack.by_key[key].name} × {scale:.2f}" for key, scale in heard.items())
+    heard = {channel.key: channel for channel in stack.blend.channels}
+    channels = ", ".join(
+        f"{stack.by_key[key].name} × {channel.scale:.2f}{' × gains' if channel.gains != EVEN else ''}"
+        for key, channel in heard.items()
+    )
     ranks: Counter[str] = Counter()
     numbers = 0
     for key in heard:

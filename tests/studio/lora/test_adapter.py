@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from studio.contracts import LowRankAdapter
-from studio.errors import FormatError, MismatchError
+from studio.errors import FormatError, MismatchError, StudioError
 from studio.lora.adapter import Adapter, LoraFactors
 
 Q = "blk.0.attn_q.weight"
@@ -113,3 +114,60 @@ def test_weights_that_are_not_finite_are_listed_by_tensor(value: float) -> None:
     b[1, 1] = value
     with pytest.raises(FormatError, match=r"NaN or infinity in blk\.0\.attn_q\.weight \(B\)"):
         Adapter("pirate", {Q: LoraFactors(pair.a, b, 1), "blk.0.attn_k.weight": pair})
+
+
+def test_it_tells_its_modules_and_their_weights() -> None:
+    adapter = Adapter("pirate", {Q: factors(), "blk.0.attn_k.weight": factors(3)})
+    assert adapter.layer_names == ("blk.0.attn_k.weight", Q)
+    assert adapter.modules == (Q, "blk.0.attn_k.weight")
+    assert (adapter.n_weights, adapter.has_layer(Q), adapter.has_layer("blk.1.attn_q.weight")) == (
+        2,
+        True,
+        False,
+    )
+    assert adapter.get_weight(Q, "a") is adapter.factors[Q].a
+    assert adapter.get_weight(Q, "b") is adapter.factors[Q].b
+    with pytest.raises(MismatchError, match=r"blk\.1\.attn_q\.weight: pirate has no such module"):
+        adapter.get_weight("blk.1.attn_q.weight", "a")
+
+
+def test_alpha_is_set_for_all_modules_and_changes_the_version() -> None:
+    adapter = Adapter("pirate", {Q: factors(alpha=4), "blk.0.attn_k.weight": factors(alpha=8)})
+    before, version = adapter.factors, adapter.version
+    with pytest.raises(StudioError, match="no single alpha: 4, 8"):
+        _ = adapter.alpha
+    adapter.alpha = 16.0
+    assert adapter.alpha == 16
+    assert adapter.version != version
+    assert [pair.scaling for pair in adapter.factors.values()] == [8, 8]
+    assert before[Q].alpha == 4
+    with pytest.raises(StudioError, match="alpha is -1.0"):
+        adapter.alpha = -1.0
+    assert adapter.alpha == 16
+
+
+@pytest.mark.parametrize("shape", [(5,), (7, 5), (2, 7, 5)])
+def test_a_delta_is_added_to_outputs_in_place(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal(shape, dtype=np.float32)
+    outputs = rng.standard_normal((*shape[:-1], 3), dtype=np.float32)
+    pair, before = factors(), outputs.astype(np.float64)
+    assert pair.apply(x, outputs, scale=-0.5) is outputs
+    expected = before + x.astype(np.float64) @ (-0.5 * pair.scaling * pair.b.astype(np.float64) @ pair.a).T
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [
+        (np.ones((7, 4), np.float32), np.ones((7, 3), np.float32)),
+        (np.ones((7, 5), np.float32), np.ones((7, 4), np.float32)),
+        (np.ones((7, 5), np.float32), np.ones((6, 3), np.float32)),
+        (np.ones((7, 5), np.float32), np.ones((7, 3), np.float64)),
+        (np.float32(1), np.ones(3, np.float32)),
+    ],
+)
+def test_what_a_delta_cannot_be_added_to_is_refused_unchanged(inputs: Any, outputs: Any) -> None:
+    with pytest.raises(MismatchError):
+        factors().apply(inputs, outputs)
+    assert (outputs == 1).all()

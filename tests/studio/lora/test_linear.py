@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from studio.errors import MismatchError, StudioError
+from studio.lora.adapter import LoraFactors
 from studio.lora.linear import LoraLinear
 
 WEIGHT = np.random.default_rng(1).standard_normal((6, 4), dtype=np.float32)
@@ -118,3 +119,26 @@ def test_inputs_of_another_length_are_refused(trained: LoraLinear) -> None:
 def test_a_layer_that_makes_no_sense_is_refused(shape: tuple[int, ...], rank: int, alpha: float) -> None:
     with pytest.raises(StudioError):
         LoraLinear(np.zeros(shape, dtype=np.float32), rank, alpha)
+
+
+def test_a_may_start_normal() -> None:
+    a = LoraLinear(np.zeros((2, 400), dtype=np.float32), rank=50, alpha=1, seed=0, start="normal").lora_a
+    assert a.std() == pytest.approx(1, rel=0.02)
+
+
+def test_factors_of_another_rank_can_be_taken_over_whole(trained: LoraLinear) -> None:
+    other = LoraLinear(WEIGHT, rank=4, alpha=2, seed=1)
+    other.factors = LoraFactors(trained.lora_a, trained.lora_b, 3.0, rank_stabilised=True)
+    assert other.rank == 2
+    assert other.scaling == pytest.approx(3 / math.sqrt(2))
+    expected = INPUTS @ WEIGHT.T + other.scaling * INPUTS @ (trained.lora_b @ trained.lora_a).T
+    np.testing.assert_allclose(other.forward_batch(INPUTS), expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(MismatchError, match=r"\(4, 6\)"):
+        other.factors = LoraFactors(trained.lora_b.T, trained.lora_a.T, 3.0)
+
+
+def test_it_shows_what_it_is(trained: LoraLinear) -> None:
+    trained.name = "q"
+    assert repr(trained) == "LoraLinear('q', 4 -> 6, rank 2, alpha 4, enabled)"
+    trained.merge()
+    assert repr(trained).endswith("merged)")

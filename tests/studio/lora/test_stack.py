@@ -25,7 +25,7 @@ MakeAdapter = Callable[..., Adapter]
 
 
 class Doubler:
-    """A stranger's adapter: its delta is twice the inputs, whatever the weight."""
+    """A stranger's `DeltaAdapter`: its delta is twice the inputs, whatever the weight."""
 
     name = "doubler"
     version = 1
@@ -367,3 +367,17 @@ def test_a_strangers_output_of_another_length_is_refused(make_adapter: MakeAdapt
     stack.push_adapter(Doubler())
     with pytest.raises(MismatchError, match="narrow gives outputs"):
         stack.apply(Q, INPUTS, 5)
+
+
+def test_a_clone_goes_its_own_way(legal: Adapter, pirate: Adapter) -> None:
+    stack = LoraStack()
+    stack.push(legal, 0.5)
+    clone = stack.clone()
+    with changes(stack) as seen:
+        clone.push(pirate)
+        clone.set_scale("legal", 2)
+    assert seen == []
+    assert (len(stack), stack.channel("legal").scale) == (1, 0.5)
+    assert clone.push(legal) == "legal 2"
+    assert repr(stack) == "LoraStack(legal x 0.5; master 1)"
+    assert repr(LoraStack()) == "LoraStack(empty; master 1)"

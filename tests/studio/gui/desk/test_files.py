@@ -116,6 +116,10 @@ def test_a_session_that_says_too_much_changes_nothing(desk: Desk, qtbot: QtBot, 
 
 def test_the_export_dialog_tells_what_the_blend_is(desk: Desk) -> None:
     desk.window.stack.rows["adapter"].number.setValue(0.5)
+    desk.gains.open("adapter")
+    desk.gains.editor.presets["last-third"].click()
+    assert blend_facts(desk.session)[0] == ("Blend", "adapter × 0.50 × gains")
+    desk.session.history.undo()
     assert blend_facts(desk.session) == [
         ("Blend", "adapter × 0.50"),
         ("Rank", "4 in each of 4 modules, the channels' ranks added"),
