@@ -69,6 +69,13 @@ class KernelDecoder:
             self._thread.join()
         return self._ready is not None
 
+    @property
+    def nbytes(self) -> int:
+        """What the kernels hold of the weights in memory, beside dense ones."""
+        if self._ready is None or self._weights.kind == "quantised":
+            return 0
+        return sum(tiles.nbytes for tiles in self._ready[0].tiles.values())
+
     def close(self) -> None:
         """Stop loading, and wait until it has stopped."""
         self._stop.set()

@@ -43,11 +43,6 @@ class Linear:
         """The length of an input."""
         return int(self.weight.shape[1])
 
-    @property
-    def nbytes(self) -> int:
-        """Size in memory."""
-        return int(self.weight.nbytes)
-
     def on(self, backend: Backend) -> Linear:
         """Bring host arrays to the device."""
         bias = None if self.bias is None else backend.to_device(self.bias)

@@ -87,7 +87,8 @@ class TokenPlan:
     attention_scale, attention_cap
         What scores are scaled by, and the soft cap that they then go through, if any.
     pairs_apart
-        How many rows lie between the two that turn together: 1 for neighbours, half the angles' rows for halves.
+        How many rows lie between the two that turn together: 1 for neighbours, half the angles' rows for
+        halves.
     gated
         Whether the feed-forward is activation(gate) * up, or activation(up).
     residual_scale

@@ -251,9 +251,7 @@ class Program:
         self.steps[row, 5:8] = keys.ctypes.data, values.ctypes.data, keys.shape[2]
         self.steps[row, 9:11] = scores.ctypes.data, scores[0].nbytes
 
-    def gate(
-        self, gates: FloatArray, ups: FloatArray | None, out: Operand, activation: Activation
-    ) -> None:
+    def gate(self, gates: FloatArray, ups: FloatArray | None, out: Operand, activation: Activation) -> None:
         """Compute activation(gates) * ups, or without any ups activation(gates)."""
         length = -(-out.size // ROWS)
         places = (gates.ctypes.data, 0 if ups is None else ups.ctypes.data, out.values.ctypes.data)

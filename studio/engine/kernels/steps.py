@@ -24,7 +24,13 @@ LARGEST = np.float32(8_000_000)
 """What the largest activation of a block becomes: three digits to base 256 hold up to 8,355,711."""
 
 SPINS = 4000
-"""How often a waiting thread looks again before it lets the system run another."""
+"""How often a waiting thread looks again before it lets the system run another: some microseconds."""
+
+YIELDS = 100
+"""How often it does that before it sleeps, so that a thread it waits for may take over its core."""
+
+NAP = 20
+"""For how many microseconds it sleeps; the system makes it 70."""
 
 INFINITY, NOT_A_NUMBER = np.float32(np.inf), np.float32(np.nan)
 LOG2_E = np.float32(1.4426950408889634)
@@ -47,6 +53,7 @@ class Step(IntEnum):
 MEET, NORM, FIX, PRODUCT, TURN, ATTEND, GATE, SPREAD = (int(step) for step in Step)
 
 give_way = types.ExternalFunction("sched_yield", types.int32())
+sleep = types.ExternalFunction("usleep", types.int32(types.uint32))
 
 
 # Activations
@@ -274,7 +281,9 @@ def meet(place: int, arrived: int) -> None:
     spins = 0
     while v.current(place) < arrived:
         spins += 1
-        if spins > SPINS:
+        if spins > SPINS + YIELDS:
+            sleep(np.uint32(NAP))
+        elif spins > SPINS:
             give_way()
 
 

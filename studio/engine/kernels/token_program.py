@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from studio.engine.kernels.walkers import Walkers
     from studio.engine.kv_cache import KvCache
     from studio.engine.token_plan import BlockPlan, NormPlan, TokenPlan
+
+
+Vectors: TypeAlias = "tuple[FloatArray, ...]"
 
 
 @dataclass(frozen=True)
@@ -205,9 +208,7 @@ class TokenProgram:
         size, apart = plan.head_size, plan.pairs_apart
         angles = self._angles[id(block.rope)][1]
         query_norm, key_norm = self._head_norm(block.query_norm), self._head_norm(block.key_norm)
-        program.turn(
-            self._queries, plan.heads, size, angles, apart=apart, norm=query_norm, out=self._turned
-        )
+        program.turn(self._queries, plan.heads, size, angles, apart=apart, norm=query_norm, out=self._turned)
         keys = program.turn(self._keys, plan.groups, size, angles, apart=apart, norm=key_norm)
         values = program.turn(self._values, plan.groups, size, angles[:, :0], apart=apart)
         program.meet()
@@ -311,7 +312,7 @@ def _all(scale: float, output: FloatArray) -> FloatArray | None:
     return None if scale == 1 else np.full(output.size, scale, np.float32)
 
 
-def _room(group: LinearGroup, counts: tuple[int, ...]) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+def _room(group: LinearGroup, counts: tuple[int, ...]) -> tuple[Vectors, Vectors]:
     """Make room for the outputs of a group, and say where its parts, of so many rows, lie in it.
 
     A group of one weight has them one after the other.

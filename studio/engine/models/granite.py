@@ -35,9 +35,7 @@ class Granite(Llama):
 
     def plan(self) -> TokenPlan:
         """Tell as data how it decodes one token."""
-        return replace(
-            super().plan(), residual_scale=self.residual_scale, logit_scale=1 / self.logit_divisor
-        )
+        return replace(super().plan(), residual_scale=self.residual_scale, logit_scale=1 / self.logit_divisor)
 
     def embed(self, run: ForwardPass) -> Array:
         """Look the new tokens up and scale them: ``[width, N * T]``."""
