@@ -15,7 +15,7 @@ from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 from studio.engine.model import EMBEDDING, HEAD
 from studio.engine.models import ARCHITECTURES, model_for
-from studio.engine.weights import Residency
+from studio.engine.residency import Residency
 from studio.errors import EngineError, UnsupportedError
 from studio.formats.gguf_file import GgufFile
 
@@ -187,7 +187,10 @@ def test_adapters_act_on_every_target_like_weights_with_their_deltas_and_gains_a
     engine.attach({"a": adapter})
     random = np.random.default_rng(5)
     heard = BlendChannel(
-        "a", adapter.version, 0.7, Gains.of({name: float(random.uniform(-0.5, 2)) for name in targets})
+        "a",
+        adapter.version,
+        0.7,
+        Gains.of({name: float(random.uniform(-0.5, 2)) for name in adapter.factors}),
     )
     blend = BlendState((heard,))
 
