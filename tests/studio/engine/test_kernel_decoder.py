@@ -103,7 +103,7 @@ def test_dense_weights_leave_room_for_the_repacked_ones(
     base = tiny_base(**SIZES)
     dense = sum(array.nbytes for array in base.arrays.values())
     for free, stored in ((2 * dense, True), (5 * dense, False)):
-        monkeypatch.setattr("studio.engine.weights.available_memory", lambda free=free: free)
+        monkeypatch.setattr("studio.engine.backend.available_memory", lambda free=free: free)
         with opened(base, residency="auto") as engine:
             assert engine._base is not None
             assert (engine._base.weights.kind == "quantised") == stored
