@@ -75,7 +75,7 @@ class Decoder:
         if len(tokens) == 1 and self._kernels is not None:
             run = self._pass(tokens)
             run.enter_layer()
-            logits = self._kernels.logits(run.embed()[:, 0], self._cache, self._blends)
+            logits = self._kernels.logits(run, self._blends)
             if logits is not None:
                 return self._finite(logits[None])
         *_, (run, hidden) = self._feed(tokens)

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from studio.engine.kernels.tiles import Tiles
     from studio.engine.kernels.token_program import TiledWeights, TokenProgram
     from studio.engine.kernels.walkers import Walkers
-    from studio.engine.kv_cache import KvCache
-    from studio.engine.model import LinearGroup, Model
+    from studio.engine.model import ForwardPass, LinearGroup, Model
     from studio.engine.weights import Weights
 
 SWITCH = "LORA_STUDIO_KERNELS"
@@ -47,6 +46,7 @@ class KernelDecoder:
 
     def __init__(self, base: BaseModel, model: Model, weights: Weights, backend: Backend) -> None:
         self._base = base
+        self._model = model
         self._weights = weights
         self._plan = _plan(model, weights, backend)
         self._lock = threading.Lock()
@@ -69,6 +69,13 @@ class KernelDecoder:
             self._thread.join()
         return self._ready is not None
 
+    @property
+    def nbytes(self) -> int:
+        """What the kernels hold of the weights in memory, beside dense ones."""
+        if self._ready is None or self._weights.kind == "quantised":
+            return 0
+        return sum(tiles.nbytes for tiles in self._ready[0].tiles.values())
+
     def close(self) -> None:
         """Stop loading, and wait until it has stopped."""
         self._stop.set()
@@ -76,11 +83,12 @@ class KernelDecoder:
             self._thread.join()
         self._programs = self._ready = None
 
-    def logits(self, embedded: FloatArray, cache: KvCache, blends: BoundBlends | None) -> FloatArray | None:
-        """Decode one token ``[width]`` into logits ``[V]``; None where NumPy has to do it."""
+    def logits(self, run: ForwardPass, blends: BoundBlends | None) -> FloatArray | None:
+        """Decode the one token of a pass into logits ``[V]``; None where NumPy has to do it."""
         ready = self._ready
-        if ready is None or cache.blends != 1 or (blends is not None and blends.bank.opaque):
+        if ready is None or run.blends != 1 or (blends is not None and blends.bank.opaque):
             return None
+        assert isinstance(self._model, PlannedModel)
         weights, walkers = ready
         bank = None if blends is None else blends.bank
         if self._programs is None or self._programs[0] is not bank:
@@ -91,7 +99,8 @@ class KernelDecoder:
             ranks = 0 if blends is None else blends.rank_scales.shape[0]
             self._programs = (bank, TokenProgram(self._plan, weights, factors, ranks, walkers))
         scales = None if blends is None else blends.rank_scales[:, 0, 0]
-        return self._programs[1].logits(embedded, cache, scales)
+        embedded: FloatArray = self._model.embed(run)[:, 0]
+        return self._programs[1].logits(embedded, run.cache, run.horizon, scales)
 
     def _load(self) -> None:
         """Import and compile the kernels, then repack every weight."""

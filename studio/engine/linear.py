@@ -44,11 +44,6 @@ class Linear:
         return int(self.weight.shape[1])
 
     @property
-    def nbytes(self) -> int:
-        """Size in memory."""
-        return int(self.weight.nbytes)
-
-    @property
     def biases(self) -> tuple[Array | None, ...]:
         """The bias of each weight, ``[out, 1]``, or None."""
         return (None,) * len(self.outputs) if self.bias is None else tuple(_split(self.bias, self.outputs))

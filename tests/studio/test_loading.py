@@ -11,6 +11,7 @@ import pytest
 from studio.errors import FormatError, MismatchError
 from studio.formats.gguf_writer import write_gguf
 from studio.loading import load_adapter, load_base
+from studio.lora.adapter import Adapter
 
 
 def test_a_base_is_opened_by_its_content(smollm2_path: Path, tmp_path: Path) -> None:
@@ -26,6 +27,7 @@ def test_an_adapter_is_checked_against_its_base(
 ) -> None:
     base = load_base(smollm2_path)
     adapter = load_adapter(adapters_dir / "smollm2-fortune", base)
+    assert isinstance(adapter, Adapter)
     assert (adapter.n_weights, adapter.trainable) == (210, False)
     assert adapter.has_layer("blk.0.attn_q.weight") and not adapter.has_layer("blk.0.attn_norm.weight")
     keys: dict[str, Any] = {"general.type": "adapter", "adapter.type": "lora", "adapter.lora.alpha": 2.0}
@@ -39,7 +41,8 @@ def test_an_adapter_is_checked_against_its_base(
             with pytest.raises(MismatchError, match=says):
                 load_adapter(tmp_path / "one.gguf", base)
         else:
-            assert load_adapter(tmp_path / "one.gguf", base).alpha == 2.0
+            one = load_adapter(tmp_path / "one.gguf", base)
+            assert isinstance(one, Adapter) and one.alpha == 2.0
     base.close()
 
 
@@ -56,5 +59,6 @@ def test_options_go_to_the_loader(smollm2_path: Path, adapters_dir: Path) -> Non
         load_adapter(adapters_dir / "smollm2-fortune", base, options={"row_order": order})
         for order in ("auto", "as stored")
     )
+    assert isinstance(plain, Adapter) and isinstance(kept, Adapter)
     assert not np.array_equal(plain.factors[name].b, kept.factors[name].b)
     base.close()

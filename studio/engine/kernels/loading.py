@@ -19,7 +19,8 @@ def shared_walkers() -> Walkers:
     Raises
     ------
     ImportError
-        Where Numba cannot be imported, and on Windows, whose system lacks the call by which threads give way.
+        Where Numba cannot be imported, and on Windows, whose system lacks the calls by which threads give
+        way.
     """
     if sys.platform == "win32":
         raise ImportError("the kernels do not run on Windows yet")

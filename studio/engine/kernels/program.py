@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from studio.engine.kernels.products import FIXED_BYTES
 from studio.engine.kernels.steps import COLUMNS, Step
 from studio.engine.kernels.tiles import BLOCK, ROWS
 from studio.engine.kernels.walkers import SLOT
+from studio.engine.token_plan import Activation
 
 if TYPE_CHECKING:
     from studio.contracts import FloatArray
@@ -19,6 +22,32 @@ if TYPE_CHECKING:
 
 CHUNKS_A_THREAD = 4
 """Into how many chunks each thread's share of a step is cut."""
+
+
+GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
+
+SLOPES = {Activation.SILU: (1.0, 0.0), Activation.GELU: (GELU_SLOPE, 0.044715 * GELU_SLOPE)}
+"""c and d of x sigmoid(x (c + d x^2)): gelu's approximation by tanh is of this form, as is silu."""
+
+
+@dataclass(frozen=True)
+class HeadNorm:
+    """A norm of heads.
+
+    Attributes
+    ----------
+    weight
+        float32 ``[head_size]``, which all heads share, or ``[heads, head_size]``; or ``[heads * head_size]``,
+        where the values of all heads are normalised together.
+    epsilon
+        Added to the mean square.
+    centred
+        Whether the mean is taken off first.
+    """
+
+    weight: FloatArray
+    epsilon: float
+    centred: bool
 
 
 class Operand:
@@ -40,6 +69,10 @@ class Operand:
     def place(self) -> tuple[int, int]:
         """Return the address of the values, and the distance to the next thread's."""
         return self.values.ctypes.data, self.stride
+
+    def fixed_place(self) -> tuple[int, int]:
+        """Return the address of the fixed point, and the distance to the next thread's."""
+        return self.fixed.ctypes.data, self.fixed.shape[1] if self.stride else 0
 
 
 class Program:
@@ -64,27 +97,47 @@ class Program:
         """Let all threads finish what stands before."""
         self._add(Step.MEET)
 
-    def norm(self, x: Operand, weight: FloatArray, epsilon: float, out: Operand, *, fixed: bool) -> None:
-        """Normalise x; every thread for itself."""
-        small = self._keep(np.array([epsilon], np.float32))
-        size = out.fixed.shape[1] if out.stride else 0
+    def norm(
+        self,
+        x: Operand,
+        weight: FloatArray,
+        epsilon: float,
+        out: Operand,
+        *,
+        fixed: bool,
+        bias: FloatArray | None = None,
+        centred: bool = False,
+        adds: bool = False,
+    ) -> None:
+        """Normalise x, or add that to out; every thread for itself, and so `out` is one of each thread's own.
+
+        Parameters
+        ----------
+        weight, bias
+            ``[width]``.
+        fixed
+            Whether to write the fixed point, too.
+        centred
+            Whether the mean is taken off first.
+        """
         self._add(
             Step.NORM,
-            x.values.ctypes.data,
+            *x.place(),
             self._keep(_padded(weight)),
+            0 if bias is None else self._keep(_padded(bias)),
             x.size,
-            small,
+            self._number(epsilon),
+            int(centred),
             *out.place(),
-            out.fixed.ctypes.data if fixed else 0,
-            size,
+            int(adds),
+            *(out.fixed_place() if fixed else (0, 0)),
         )
         self._kept += [x, out]
 
     def fix(self, x: Operand, own: Operand) -> None:
-        """Write the fixed point of a shared operand to one of each thread's own, at least as long."""
+        """Write the fixed point of an operand to one of each thread's own, at least as long."""
         blocks = x.fixed.shape[1] // FIXED_BYTES
-        size = own.fixed.shape[1] if own.stride else 0
-        self._add(Step.FIX, x.values.ctypes.data, blocks, own.fixed.ctypes.data, size)
+        self._add(Step.FIX, *x.place(), blocks, *own.fixed_place())
         self._kept += [x, own]
 
     def product(
@@ -100,8 +153,7 @@ class Program:
         """Multiply: out = scale * (W x) + bias, or add that to out. `out` has room for whole tiles."""
         count = len(tiles.records)
         if isinstance(x, Operand):
-            size = x.fixed.shape[1] if x.stride else 0
-            place = (x.fixed.ctypes.data, size) if tiles.kind.coded else x.place()
+            place = x.fixed_place() if tiles.kind.coded else x.place()
         else:
             place = (x.ctypes.data, 0)
         assert out.size >= count * ROWS
@@ -122,31 +174,58 @@ class Program:
         self._kept += [tiles, x, out, scale]
 
     def turn(
-        self, vector: FloatArray, heads: int, size: int, angles: FloatArray, *, apart: int, count: int
+        self,
+        vector: FloatArray,
+        heads: int,
+        size: int,
+        angles: FloatArray,
+        *,
+        apart: int,
+        out: FloatArray | None = None,
+        norm: HeadNorm | None = None,
     ) -> int:
-        """Rotate heads by `count` angles ``[2, count]`` (cosines, sines); return the row, for its cache."""
-        cosines = angles.ctypes.data
-        distance = 2 if apart == 1 else 1
+        """Norm heads, rotate them by angles ``[2, count]`` (cosines, sines), and write them to `out`.
+
+        Where `out` is None they belong into a cache: `store_in` says which by the row that is returned.
+        """
+        cosines, count = angles.ctypes.data, angles.shape[1]
+        normed = (0, 0, 0, 0, 0) if norm is None else self._normed_heads(norm, heads, size)
         self._add(
             Step.TURN,
             vector.ctypes.data,
             heads,
             size,
             cosines,
-            cosines + 4 * (angles.shape[1]),
+            cosines + 4 * count,
             count,
-            0,
+            apart,
+            2 if apart == 1 else 1,
+            0 if out is None else out.ctypes.data,
+            4 * size,
             0,
             self._claim(1)[0],
-            apart,
-            distance,
+            *normed,
         )
-        self._kept += [vector, angles]
+        self._kept += [vector, angles, out]
         return len(self._rows) - 1
 
-    def attend(self, queries: FloatArray, out: Operand, heads: int, groups: int, size: int) -> int:
-        """Let heads attend; return the row, for its cache and its scores."""
-        scale = self._keep(np.array([size**-0.5], np.float32))
+    def store_in(self, row: int, cached: FloatArray) -> None:
+        """Let a turned vector go to a cache ``[1, groups, capacity, size]``."""
+        self.steps[row, 9:12] = cached.ctypes.data, cached.strides[1], cached.strides[2]
+
+    def attend(
+        self,
+        queries: FloatArray,
+        out: Operand,
+        heads: int,
+        groups: int,
+        size: int,
+        *,
+        scale: float,
+        cap: float | None = None,
+        window: int | None = None,
+    ) -> int:
+        """Let heads attend; return the row, for `attend_to`."""
         self._add(
             Step.ATTEND,
             queries.ctypes.data,
@@ -159,18 +238,25 @@ class Program:
             out.values.ctypes.data,
             0,
             0,
-            scale,
+            self._number(scale),
             self._claim(1)[0],
-            0,
+            window or 0,
+            0 if cap is None else self._number(cap),
         )
         self._kept += [queries, out]
         return len(self._rows) - 1
 
-    def gate(self, gates: FloatArray, ups: FloatArray, out: Operand) -> None:
-        """Compute silu(gates) * ups."""
+    def attend_to(self, row: int, keys: FloatArray, values: FloatArray, scores: FloatArray) -> None:
+        """Let heads attend to a cache ``[1, groups, capacity, size]``, with room for scores by thread."""
+        self.steps[row, 5:8] = keys.ctypes.data, values.ctypes.data, keys.shape[2]
+        self.steps[row, 9:11] = scores.ctypes.data, scores[0].nbytes
+
+    def gate(self, gates: FloatArray, ups: FloatArray | None, out: Operand, activation: Activation) -> None:
+        """Compute activation(gates) * ups, or without any ups activation(gates)."""
         length = -(-out.size // ROWS)
-        places = (gates.ctypes.data, ups.ctypes.data, out.values.ctypes.data)
-        self._add(Step.GATE, *places, length, *self._claim(length))
+        places = (gates.ctypes.data, 0 if ups is None else ups.ctypes.data, out.values.ctypes.data)
+        slopes = self._keep(np.array(SLOPES[activation], np.float32))
+        self._add(Step.GATE, *places, length, *self._claim(length), slopes)
         self._kept += [gates, ups, out]
 
     def spread(self, tiles: Tiles, first: int, last: int, panel: FloatArray) -> None:
@@ -216,6 +302,17 @@ class Program:
         slot = _Slot(self._slots)
         self._slots += 1
         return slot, max(1, count // (CHUNKS_A_THREAD * self._walkers.threads))
+
+    def _normed_heads(self, norm: HeadNorm, heads: int, size: int) -> tuple[int, ...]:
+        """Return what a turn is told of a norm."""
+        together = heads * size if norm.weight.shape == (heads * size,) else size
+        of_head = 0 if norm.weight.size == size else 4 * size
+        weight = self._keep(_padded(norm.weight))
+        return weight, of_head, together, self._number(norm.epsilon), int(norm.centred)
+
+    def _number(self, value: float) -> int:
+        """Hold one float32, and return its address."""
+        return self._keep(np.array([value], np.float32))
 
     def _keep(self, array: np.ndarray[Any, Any]) -> int:
         """Hold an array for as long as the program, and return its address."""

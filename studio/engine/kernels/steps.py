@@ -6,6 +6,7 @@ addresses. Work is claimed in chunks, so that a thread that the system holds up 
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 from typing import Any
 
@@ -16,15 +17,22 @@ from studio.engine.kernels import vectors as v
 from studio.engine.kernels.compilation import compiled, kernel
 from studio.engine.kernels.products import FIXED_BYTES, product, spread
 
-COLUMNS = 16
+COLUMNS = 20
 """How many numbers describe a step."""
 
 LARGEST = np.float32(8_000_000)
 """What the largest activation of a block becomes: three digits to base 256 hold up to 8,355,711."""
 
 SPINS = 4000
-"""How often a waiting thread looks again before it lets the system run another."""
+"""How often a waiting thread looks again before it lets the system run another: some microseconds."""
 
+YIELDS = 100
+"""How often it does that before it sleeps, so that a thread it waits for may take over its core."""
+
+NAP = 20
+"""For how many microseconds it sleeps; the system makes it 70."""
+
+INFINITY, NOT_A_NUMBER = np.float32(np.inf), np.float32(np.nan)
 LOG2_E = np.float32(1.4426950408889634)
 LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 
@@ -45,6 +53,7 @@ class Step(IntEnum):
 MEET, NORM, FIX, PRODUCT, TURN, ATTEND, GATE, SPREAD = (int(step) for step in Step)
 
 give_way = types.ExternalFunction("sched_yield", types.int32())
+sleep = types.ExternalFunction("usleep", types.int32(types.uint32))
 
 
 # Activations
@@ -81,24 +90,50 @@ def fix(values: int, blocks: int, out: int) -> None:
 
 
 @kernel
-def norm(step: Any, thread: int) -> None:
-    """Compute rms_norm(x) * weight for each thread by itself, and its fixed point.
+def moments(x: int, width: int, epsilon: float, centred: int) -> Any:
+    """Return what is taken off x, its mean or nothing, and the factor that makes the rest's mean square 1.
 
-    Parameters: x, weight, width, epsilon, out, bytes of out a thread, fixed or 0, bytes of fixed a thread.
+    The factor is NaN where a square overflows, which would else come out as 0 and go unseen.
     """
-    x, weight, width = step[1], step[2], step[3]
-    out = step[5] + step[6] * thread
+    mean = np.float32(0)
+    if centred:
+        sums = v.splat(np.float32(0))
+        for place in range(0, 4 * width, 64):
+            sums = v.add(sums, v.floats_at(x + place))
+        mean = v.total(sums) / np.float32(width)
+    less = v.splat(-mean)
     squares = v.splat(np.float32(0))
     for place in range(0, 4 * width, 64):
-        part = v.floats_at(x + place)
+        part = v.add(v.floats_at(x + place), less)
         squares = v.multiply_add(part, part, squares)
-    mean = v.total(squares) / np.float32(width)
-    factor = v.splat(np.float32(1) / np.sqrt(mean + v.float_at(step[4])))
+    square = v.total(squares) / np.float32(width)
+    factor = np.float32(1) / np.sqrt(square + epsilon)
+    if square == INFINITY:
+        factor = NOT_A_NUMBER
+    return mean, factor
+
+
+@kernel
+def norm(step: Any, thread: int) -> None:
+    """Compute (x - mean) / root mean square * weight + bias for each thread by itself, and its fixed point.
+
+    Parameters: x, bytes of x a thread, weight, bias or 0, width, epsilon, whether to take the mean off, out,
+    bytes of out a thread, whether to add to out, fixed or 0, bytes of fixed a thread.
+    """
+    x, weight, bias, width = step[1] + step[2] * thread, step[3], step[4], step[5]
+    out, adds = step[8] + step[9] * thread, step[10]
+    mean, ratio = moments(x, width, v.float_at(step[6]), step[7])
+    less, factor = v.splat(-mean), v.splat(ratio)
     for place in range(0, 4 * width, 64):
-        normed = v.multiply(v.multiply(v.floats_at(x + place), factor), v.floats_at(weight + place))
+        centred = v.add(v.floats_at(x + place), less)
+        normed = v.multiply(v.multiply(centred, factor), v.floats_at(weight + place))
+        if bias:
+            normed = v.add(normed, v.floats_at(bias + place))
+        if adds:
+            normed = v.add(normed, v.floats_at(out + place))
         v.put_floats(out + place, normed)
-    if step[7]:
-        fix(out, width // 32, step[7] + step[8] * thread)
+    if step[11]:
+        fix(out, width // 32, step[11] + step[12] * thread)
 
 
 @kernel
@@ -121,19 +156,23 @@ def exponential(x: Any) -> Any:
 
 @kernel
 def gate(step: Any) -> None:
-    """Compute silu(gate) * up.
+    """Compute x sigmoid(x (c + d x^2)) * up for the gate x: with c = 1 and d = 0 it is silu, else gelu.
 
-    Parameters: gate, up, out, length, claims, chunk (both in lanes of 16).
+    Parameters: gate, up or 0, out, length, claims, chunk (both in lanes of 16), c and d.
     """
     gates, ups, out, length, claims, chunk = step[1], step[2], step[3], step[4], step[5], step[6]
+    linear, cubic = v.splat(-v.float_at(step[7])), v.splat(-v.float_at(step[7] + 4))
+    highest = v.splat(np.float32(80))
     first = v.claim(claims) * chunk
     while first < length:
         for index in range(first, min(first + chunk, length)):
             x = v.floats_at(gates + 64 * index)
-            below = v.larger(x, v.splat(np.float32(-80)))
-            power = exponential(v.multiply(below, v.splat(np.float32(-1))))
-            silu = v.divide(x, v.add(power, v.splat(np.float32(1))))
-            v.put_floats(out + 64 * index, v.multiply(silu, v.floats_at(ups + 64 * index)))
+            slope = v.multiply_add(v.multiply(x, x), cubic, linear)
+            power = exponential(v.smaller(v.multiply(x, slope), highest))
+            activated = v.divide(x, v.add(power, v.splat(np.float32(1))))
+            if ups:
+                activated = v.multiply(activated, v.floats_at(ups + 64 * index))
+            v.put_floats(out + 64 * index, activated)
         first = v.claim(claims) * chunk
 
 
@@ -142,26 +181,40 @@ def gate(step: Any) -> None:
 
 @kernel
 def turn(step: Any, position: int) -> None:
-    """Rotate the pairs of each head by the position's angles, and store keys and values in the cache.
+    """Norm each head, rotate its pairs by the position's angles, and write it where it belongs.
 
-    Parameters: vector, heads, head size, cosines, sines, angles, cache or 0, positions of capacity, claims,
-    distance between the two of a pair, distance between pairs.
+    Parameters: vector, heads, head size, cosines, sines, angles, distance between the two of a pair, distance
+    between pairs, out, bytes of out a head, bytes of out a position, claims, norm's weight or 0, bytes of
+    weight a head, how many values are normed together, epsilon, whether to take the mean off.
     """
     vector, heads, size, cosines, sines, angles = step[1], step[2], step[3], step[4], step[5], step[6]
-    cache, capacity, claims, apart, pairs = step[7], step[8], step[9], step[10], step[11]
+    apart, pairs, claims, weight, together = step[7], step[8], step[12], step[13], step[15]
     head = v.claim(claims)
     while head < heads:
         place = vector + 4 * size * head
-        target = cache + 4 * size * (capacity * head + position) if cache else place
-        if cache:
+        target = step[9] + step[10] * head + step[11] * position
+        if weight:
+            start = place
+            if together != size:
+                start = vector
+            mean, ratio = moments(start, together, v.float_at(step[16]), step[17])
+            less, factor = v.splat(-mean), v.splat(ratio)
+            weights = weight + step[14] * head
+            for part in range(0, 4 * size, 64):
+                centred = v.add(v.floats_at(place + part), less)
+                v.put_floats(
+                    target + part, v.multiply(v.multiply(centred, factor), v.floats_at(weights + part))
+                )
+        else:
             for part in range(0, 4 * size, 64):
                 v.put_floats(target + part, v.floats_at(place + part))
         for angle in range(angles):
             cosine, sine = v.float_at(cosines + 4 * angle), v.float_at(sines + 4 * angle)
-            left = 4 * pairs * angle
-            x, y = v.float_at(place + left), v.float_at(place + left + 4 * apart)
-            v.put_float(target + left, x * cosine - y * sine)
-            v.put_float(target + left + 4 * apart, x * sine + y * cosine)
+            left = target + 4 * pairs * angle
+            right = left + 4 * apart
+            x, y = v.float_at(left), v.float_at(right)
+            v.put_float(left, x * cosine - y * sine)
+            v.put_float(right, x * sine + y * cosine)
         head = v.claim(claims)
 
 
@@ -170,11 +223,13 @@ def attend(step: Any, thread: int, position: int) -> None:
     """Let each head attend to the cached positions up to this one.
 
     Parameters: queries, heads, heads a group, head size, keys, values, positions of capacity, out, scores,
-    bytes of scores a thread, scale, claims, window or 0.
+    bytes of scores a thread, scale, claims, window or 0, soft cap or 0.
     """
     heads, members, size, capacity = step[2], step[3], step[4], step[7]
     scores = step[9] + step[10] * thread
-    scale = v.float_at(step[11])
+    scale, cap = v.float_at(step[11]), np.float32(0)
+    if step[14]:
+        cap = v.float_at(step[14])
     start = max(0, position + 1 - step[13]) if step[13] else 0
     span = position + 1 - start
     lanes = (span + 15) // 16
@@ -184,11 +239,17 @@ def attend(step: Any, thread: int, position: int) -> None:
         before = 4 * size * (capacity * (head // members) + start)
         keys, values = step[5] + before, step[6] + before
         v.put_floats(scores + 64 * (lanes - 1), v.splat(np.float32(-1e30)))
+        overflow = np.float32(0)
         for index in range(span):
             sums = v.splat(np.float32(0))
             for part in range(0, 4 * size, 64):
                 sums = v.multiply_add(v.floats_at(query + part), v.floats_at(keys + part), sums)
-            v.put_float(scores + 4 * index, v.total(sums) * scale)
+            score = v.total(sums) * scale
+            if not abs(score) < INFINITY:  # the cap and the exponential would hide it
+                overflow = NOT_A_NUMBER
+            if cap:
+                score = cap * np.float32(math.tanh(score / cap))
+            v.put_float(scores + 4 * index, score)
             keys += 4 * size
         most = v.splat(np.float32(-1e30))
         for lane in range(lanes):
@@ -199,7 +260,7 @@ def attend(step: Any, thread: int, position: int) -> None:
             weight = exponential(v.add(v.floats_at(scores + 64 * lane), most))
             sums = v.add(sums, weight)
             v.put_floats(scores + 64 * lane, weight)
-        factor = v.splat(np.float32(1) / v.total(sums))
+        factor = v.splat(np.float32(1) / v.total(sums) + overflow)
         for part in range(0, 4 * size, 64):
             mixed = v.splat(np.float32(0))
             for index in range(span):
@@ -220,7 +281,9 @@ def meet(place: int, arrived: int) -> None:
     spins = 0
     while v.current(place) < arrived:
         spins += 1
-        if spins > SPINS:
+        if spins > SPINS + YIELDS:
+            sleep(np.uint32(NAP))
+        elif spins > SPINS:
             give_way()
 
 
@@ -249,7 +312,7 @@ def walk(steps: Any, meeting: int, thread: int, threads: int, position: int) -> 
         elif code == NORM:
             norm(step, thread)
         elif code == FIX:
-            fix(step[1], step[2], step[3] + step[4] * thread)
+            fix(step[1] + step[2] * thread, step[3], step[4] + step[5] * thread)
         elif code == TURN:
             turn(step, position)
         elif code == ATTEND:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -132,23 +133,37 @@ def can_tile(type_name: str, shape: tuple[int, ...]) -> bool:
     return len(shape) == 2 and (type_name in PLAIN or (type_name in LAYOUTS and shape[1] % BLOCK == 0))
 
 
+def tiled_bytes(type_name: str, shape: tuple[int, ...]) -> int:
+    """Return what a weight takes in tiles: as it is stored, or as float32 where `can_tile` says no."""
+    *outer, width = shape
+    out = math.prod(outer)
+    kind = _kind(type_name) if can_tile(type_name, shape) else Kind.FLOATS
+    records = width // BLOCK if kind.coded else width * ROWS
+    return _tiles(out) * records * RECORDS[kind].itemsize
+
+
 def tile_raw(raw: np.ndarray[Any, Any], type_name: str, shape: tuple[int, int]) -> Tiles:
     """Repack stored rows, uint8 ``[out, bytes a row]``, of a type that `can_tile` names."""
-    if type_name in PLAIN:
-        kind = PLAIN[type_name]
+    kind = _kind(type_name)
+    if not kind.coded:
         return _tile_plain(raw.view(RECORDS[kind]), kind, shape)
-    layout = LAYOUTS[type_name]
-    if layout.run != BLOCK:
-        kind = Kind.BYTES_RUNS
-    elif layout.bits == 4:
-        kind = Kind.NIBBLES_HALF if layout.halves else Kind.NIBBLES_FLOAT
-    else:
-        kind = Kind.BYTES_HALF if layout.halves else Kind.BYTES_FLOAT
     with np.errstate(over="ignore"):  # a minimum of -128 * scale may pass float16: then it is kept wider
         tiles = _tile_codes(raw, type_name, kind, shape)
     if kind == Kind.BYTES_HALF and not np.isfinite(tiles.records["minimum"]).all():
         return _tile_codes(raw, type_name, Kind.BYTES_FLOAT, shape)
     return tiles
+
+
+def _kind(type_name: str) -> Kind:
+    """Return how the tiles of a type look."""
+    if type_name in PLAIN:
+        return PLAIN[type_name]
+    layout = LAYOUTS[type_name]
+    if layout.run != BLOCK:
+        return Kind.BYTES_RUNS
+    if layout.bits == 4:
+        return Kind.NIBBLES_HALF if layout.halves else Kind.NIBBLES_FLOAT
+    return Kind.BYTES_HALF if layout.halves else Kind.BYTES_FLOAT
 
 
 def tile_dense(values: FloatArray, *, smallest: bool = False) -> Tiles:

@@ -225,6 +225,16 @@ def larger(_: Any, x: Any, y: Any) -> Any:
 
 
 @intrinsic
+def smaller(_: Any, x: Any, y: Any) -> Any:
+    """Take the smaller of each pair."""
+
+    def lower(build: Any, x: Any, y: Any) -> Any:
+        return build.select(build.fcmp_ordered("<", x, y), x, y)
+
+    return _emit(FLOATS(FLOATS, FLOATS), lower)
+
+
+@intrinsic
 def magnitude(_: Any, x: Any) -> Any:
     """Drop the signs."""
     return _emit(FLOATS(FLOATS), lambda build, x: _call(build, "llvm.fabs.v16f32", FLOAT_LANES, x))

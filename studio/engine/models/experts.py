@@ -84,6 +84,10 @@ class Mixture(Llama):
         experts = read_experts(read)
         return [ExpertLayer(index, experts) for index in range(read.blocks())]
 
+    @property
+    def token_plan(self) -> None:
+        """None: a plan has no word for experts."""
+
     def feed_forward(self, run: ForwardPass, index: int, normed: Array) -> Array:
         """Feed each position through its experts, and add them up by their shares: ``[width, N * T]``."""
         layer = self.layers[index]

@@ -7,11 +7,13 @@ part of them in a GGUF file.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from studio.engine.models.hyperparameters import Hyperparameters
 from studio.engine.models.llama import Llama, LlamaLayer
 from studio.engine.operators import geglu, rotate_halves, soft_cap
+from studio.engine.token_plan import Activation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from studio.engine.backend import Array
     from studio.engine.model import ForwardPass
     from studio.engine.models.rope import View
+    from studio.engine.token_plan import BlockPlan, TokenPlan
 
 
 class Gemma2Layer(LlamaLayer):
@@ -59,6 +62,19 @@ class Gemma2(Llama):
         self.windows = read.windows(len(self.layers), self.window_period, self.default_window)
         self.attention_cap = read.optional_number("attn_logit_softcapping")
         self.logit_cap = read.optional_number("final_logit_softcapping")
+
+    def plan(self) -> TokenPlan:
+        """Tell as data how it decodes one token."""
+        return replace(super().plan(), activation=Activation.GELU, logit_cap=self.logit_cap)
+
+    def block_plan(self, index: int) -> BlockPlan:
+        """Tell one block as data, with the norms after its parts."""
+        layer = self.layers[index]
+        return replace(
+            super().block_plan(index),
+            attention_post_norm=self.norm_plan(layer.attention_post_norm),
+            feed_forward_post_norm=self.norm_plan(layer.feed_forward_post_norm),
+        )
 
     def embed(self, run: ForwardPass) -> Array:
         """Look the new tokens up and scale them: ``[width, N * T]``."""

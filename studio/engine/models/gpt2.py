@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from studio.engine.models.hyperparameters import Hyperparameters, Size
+from studio.engine.models.rope import Rope
 from studio.engine.models.starcoder2 import Starcoder2, Starcoder2Layer
 
 if TYPE_CHECKING:
@@ -50,10 +53,9 @@ class Gpt2(Starcoder2):
         self.positions = Size(read.count("context_length"), read.key("context_length"))
         super().__init__(base)
 
-    @staticmethod
-    def rotate(xp: object, x: Array, cosines: Array, sines: Array) -> Array:
-        """Leave the heads as they are: the positions are in the embedding."""
-        return x
+    def rope_from(self, read: Hyperparameters) -> Rope:
+        """Turn nothing: the positions are in the embedding."""
+        return Rope(np.zeros(0))
 
     def expected_tensors(self, size: Sizes) -> ExpectedTensors:
         """List every tensor that the base must or may have."""

@@ -6,6 +6,7 @@ Yang et al. 2022, https://arxiv.org/abs/2203.03466.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from studio.engine.models.hyperparameters import Hyperparameters
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from studio.engine.backend import Array
     from studio.engine.model import ForwardPass
     from studio.engine.models.rope import View
+    from studio.engine.token_plan import TokenPlan
 
 
 class Granite(Llama):
@@ -30,6 +32,10 @@ class Granite(Llama):
         self.embedding_scale = read.number("embedding_scale", 1.0)
         self.residual_scale = read.number("residual_scale", 1.0)
         self.logit_divisor = read.number("logit_scale")
+
+    def plan(self) -> TokenPlan:
+        """Tell as data how it decodes one token."""
+        return replace(super().plan(), residual_scale=self.residual_scale, logit_scale=1 / self.logit_divisor)
 
     def embed(self, run: ForwardPass) -> Array:
         """Look the new tokens up and scale them: ``[width, N * T]``."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from studio.engine.models.llama import OUTPUT_NORM, Llama
 from studio.engine.operators import layer_norm, rotate_halves
+from studio.engine.token_plan import NormPlan
 
 if TYPE_CHECKING:
     from studio.engine.backend import Array
@@ -43,6 +44,10 @@ class LayerNormed(Llama):
     def vectors(self) -> tuple[str, ...]:
         """The weights and the biases of the norms."""
         return (*self.norms, *map(bias_of, self.norms))
+
+    def norm_plan(self, name: str) -> NormPlan:
+        """Tell the norm of this name as data."""
+        return NormPlan(name, bias_of(name), centred=True)
 
     def norm(self, run: ForwardPass, x: Array, name: str) -> Array:
         """Normalise columns by the norm of this name."""

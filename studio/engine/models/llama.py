@@ -13,7 +13,7 @@ from studio.engine.model import EMBEDDING, HEAD, ForwardPass, LinearGroup
 from studio.engine.models.hyperparameters import ExpectedTensors, Hyperparameters, Sizes
 from studio.engine.models.rope import ROPE_FACTORS, Rope, View, read_rope, view
 from studio.engine.operators import attention, rms_norm, rotate_pairs, swiglu
-from studio.engine.token_plan import BlockPlan, TokenPlan
+from studio.engine.token_plan import BlockPlan, NormPlan, TokenPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -139,23 +139,40 @@ class Llama:
 
     @property
     def token_plan(self) -> TokenPlan | None:
-        """How it decodes one token, for a model of exactly this form; a variant offers a plan of its own."""
-        return self.plain_plan(pairs_apart=1) if type(self) is Llama else None
+        """How it decodes one token."""
+        return self.plan()
 
-    def plain_plan(self, pairs_apart: int) -> TokenPlan | None:
-        """Tell the plain form as data; None where the turning is more than a plan can say."""
-        if self.rope.magnitude != 1:
-            return None
+    def plan(self) -> TokenPlan:
+        """Tell as data how it decodes one token; what varies `block` or the like says so here, too."""
         return TokenPlan(
-            blocks=tuple(BlockPlan(**vars(layer)) for layer in self.layers),
-            output_norm=OUTPUT_NORM,
+            blocks=tuple(self.block_plan(index) for index in range(len(self.layers))),
+            output_norm=self.norm_plan(OUTPUT_NORM),
             heads=self.heads.count,
             groups=self.heads.groups,
             head_size=self.heads.size,
             epsilon=self.epsilon,
-            frequencies=self.rope.frequencies,
-            pairs_apart=pairs_apart,
+            attention_scale=self.attention_scale,
+            attention_cap=self.attention_cap,
+            pairs_apart=1 if self.rotate is rotate_pairs else len(self.rope.frequencies),
         )
+
+    def block_plan(self, index: int) -> BlockPlan:
+        """Tell one block as data."""
+        layer, window = self.layers[index], self.windows[index]
+        return BlockPlan(
+            attention_norm=self.norm_plan(layer.attention_norm),
+            query_key_value=layer.query_key_value,
+            attention_output=layer.attention_output,
+            feed_forward_norm=self.norm_plan(layer.feed_forward_norm),
+            gate_up=layer.gate_up,
+            down=layer.down,
+            rope=self.rope_of(window),
+            window=window,
+        )
+
+    def norm_plan(self, name: str) -> NormPlan:
+        """Tell the norm of this name as data."""
+        return NormPlan(name)
 
     @property
     def linear_groups(self) -> tuple[LinearGroup, ...]:

@@ -5,6 +5,7 @@ Henry et al. 2020, https://arxiv.org/abs/2010.04245, with a root-mean-square nor
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from studio.engine.models.llama import Llama, LlamaLayer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from studio.engine.backend import Array
     from studio.engine.model import ForwardPass
     from studio.engine.models.hyperparameters import ExpectedTensors, Sizes
+    from studio.engine.token_plan import BlockPlan
 
 
 class NormedHeadsLayer(LlamaLayer):
@@ -42,6 +44,12 @@ class NormedHeads(Llama):
     """A llama with norms of its heads."""
 
     layers: Sequence[NormedHeadsLayer]
+
+    def block_plan(self, index: int) -> BlockPlan:
+        """Tell one block as data, with the norms of its heads."""
+        layer = self.layers[index]
+        norms = (self.norm_plan(layer.query_norm), self.norm_plan(layer.key_norm))
+        return replace(super().block_plan(index), query_norm=norms[0], key_norm=norms[1])
 
     def queries_keys_values(self, run: ForwardPass, index: int, normed: Array) -> tuple[Array, Array, Array]:
         """Project to queries, keys and values, the first two normalised: ``[heads, head_size, N, T]``."""

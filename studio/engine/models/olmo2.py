@@ -5,6 +5,7 @@ OLMo Team 2024, https://arxiv.org/abs/2501.00656, section 3.2. With sliding wind
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from studio.engine.models.hyperparameters import Hyperparameters
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from studio.engine.model import ForwardPass
     from studio.engine.models.hyperparameters import ExpectedTensors, Sizes
     from studio.engine.models.rope import View
+    from studio.engine.token_plan import BlockPlan
 
 
 class Olmo2Layer(LlamaLayer):
@@ -61,6 +63,19 @@ class Olmo2(Llama):
     def rope_of(self, window: int | None) -> Rope:
         """Return the turning of the layers with this window: only that of the others is scaled."""
         return self.rope if window is None else self.window_rope
+
+    def block_plan(self, index: int) -> BlockPlan:
+        """Tell one block as data: its norms stand after its parts, and over all queries and all keys."""
+        layer = self.layers[index]
+        return replace(
+            super().block_plan(index),
+            attention_norm=None,
+            feed_forward_norm=None,
+            query_norm=self.norm_plan(layer.query_norm),
+            key_norm=self.norm_plan(layer.key_norm),
+            attention_post_norm=self.norm_plan(layer.attention_norm),
+            feed_forward_post_norm=self.norm_plan(layer.feed_forward_norm),
+        )
 
     def block(self, run: ForwardPass, index: int, x: Array, view: View) -> Array:
         """Run one layer: ``[width, N * T]`` to the same."""

@@ -6,6 +6,7 @@ https://arxiv.org/abs/2402.13753.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from studio.engine.models.hyperparameters import Hyperparameters, Size
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from studio.engine.model import ForwardPass
     from studio.engine.models.hyperparameters import ExpectedTensors, Sizes
     from studio.engine.models.rope import View
+    from studio.engine.token_plan import TokenPlan
 
 LONG_FACTORS = "rope_factors_long.weight"
 SHORT_FACTORS = "rope_factors_short.weight"
@@ -58,7 +60,7 @@ class Phi3(Llama):
     def __init__(self, base: BaseModel) -> None:
         super().__init__(base)
         read = Hyperparameters(base)
-        self.window = read.window()
+        self.windows = [read.window()] * len(self.layers)
         self.original_context, self.long_rope = self.context_length, self.rope
         if LONG_FACTORS in base.tensors:
             self.original_context = read.count("rope.scaling.original_context_length")
@@ -77,10 +79,14 @@ class Phi3(Llama):
         tensors.allow(SHORT_FACTORS, size.angles)
         return tensors
 
+    def plan(self) -> TokenPlan:
+        """Tell as data how it decodes one token."""
+        return replace(super().plan(), long_rope=self.long_rope, original_context=self.original_context)
+
     def views(self, run: ForwardPass) -> Sequence[View]:
         """Say how each layer looks at the positions."""
         rope = self.long_rope if run.horizon > self.original_context else self.rope
-        return [view(run, rope, self.window)] * len(self.layers)
+        return [view(run, rope, self.windows[0])] * len(self.layers)
 
     def queries_keys_values(self, run: ForwardPass, index: int, normed: Array) -> tuple[Array, Array, Array]:
         """Project to queries, keys and values, before they are turned: ``[heads, head_size, N, T]``."""

@@ -5,11 +5,13 @@ Bellagente et al. 2024, https://arxiv.org/abs/2402.17834, section 3.2.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from studio.engine.models.layer_normed import LayerNormed
 from studio.engine.models.llama import LlamaLayer
 from studio.engine.operators import head_layer_norm
+from studio.engine.token_plan import NormPlan
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from studio.engine.model import ForwardPass
     from studio.engine.models.hyperparameters import ExpectedTensors, Hyperparameters, Sizes
     from studio.engine.models.rope import View
+    from studio.engine.token_plan import BlockPlan
 
 
 class StablelmLayer(LlamaLayer):
@@ -68,6 +71,17 @@ class Stablelm(LayerNormed):
     def vectors(self) -> tuple[str, ...]:
         """The weights and the biases of the norms, and the weights of the heads' norms."""
         return (*super().vectors, *(name for layer in self.layers for name in layer.head_norms))
+
+    def block_plan(self, index: int) -> BlockPlan:
+        """Tell one block as data, with the norms that it has."""
+        layer = self.layers[index]
+        plan = super().block_plan(index)
+        if layer.is_parallel:
+            plan = replace(plan, feed_forward_norm=None, is_parallel=True)
+        if not layer.head_norms:
+            return plan
+        query_norm, key_norm = (NormPlan(name, centred=True) for name in layer.head_norms)
+        return replace(plan, query_norm=query_norm, key_norm=key_norm)
 
     def block(self, run: ForwardPass, index: int, x: Array, view: View) -> Array:
         """Run one layer: ``[width, N * T]`` to the same."""

@@ -5,12 +5,14 @@ Lozhkov et al. 2024, https://arxiv.org/abs/2402.19173, section 6.2.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from studio.engine.models.hyperparameters import Hyperparameters
 from studio.engine.models.layer_normed import LayerNormed
 from studio.engine.models.llama import LlamaLayer
 from studio.engine.operators import gelu
+from studio.engine.token_plan import Activation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from studio.engine.backend import Array
     from studio.engine.model import ForwardPass, LinearGroup
     from studio.engine.models.hyperparameters import ExpectedTensors, Sizes
+    from studio.engine.token_plan import BlockPlan, TokenPlan
 
 
 class Starcoder2Layer(LlamaLayer):
@@ -50,6 +53,14 @@ class Starcoder2(LayerNormed):
     def __init__(self, base: BaseModel) -> None:
         super().__init__(base)
         self.windows = [Hyperparameters(base).window(self.default_window)] * len(self.layers)
+
+    def plan(self) -> TokenPlan:
+        """Tell as data how it decodes one token."""
+        return replace(super().plan(), activation=Activation.GELU, gated=False)
+
+    def block_plan(self, index: int) -> BlockPlan:
+        """Tell one block as data: nothing is gated."""
+        return replace(super().block_plan(index), gate_up=self.layers[index].up)
 
     def feed_forward(self, run: ForwardPass, index: int, normed: Array) -> Array:
         """Feed forward in one layer: ``[width, N * T]`` to the same."""

@@ -116,6 +116,7 @@ class LiveController(QObject):
     def _show_busy(self, busy: bool) -> None:
         self.busy = busy
         self._window.set_latency(self._latency, busy=busy)
+        self._window.set_engine(self._engine.description)  # a stream may have loaded the kernels
 
     def _context_length(self) -> int | None:
         base = self._session.base

@@ -16,6 +16,8 @@ from typing import Any
 import libgguf
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType
+from gguf.quants import dequantize, quantize
 
 from studio.contracts import (
     BASE_ALONE,
@@ -64,6 +66,29 @@ class MemoryBase:
 
     def close(self) -> None:
         pass
+
+
+class QuantisedBase(MemoryBase):
+    """The same with its matrices in Q8_0, as a file would hold them."""
+
+    def __init__(self, base: MemoryBase) -> None:
+        self._raw = {
+            name: quantize(array, GGMLQuantizationType.Q8_0)
+            for name, array in base.arrays.items()
+            if array.ndim > 1
+        }
+        rounded = {name: dequantize(raw, GGMLQuantizationType.Q8_0) for name, raw in self._raw.items()}
+        super().__init__(base.metadata, base.arrays | rounded)
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        return {
+            name: TensorInfo(name, info.shape, "Q8_0", self._raw[name].nbytes) if name in self._raw else info
+            for name, info in super().tensors.items()
+        }
+
+    def raw(self, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        return self._raw[name] if name in self._raw else self.arrays[name].view(np.uint8)
 
 
 @dataclass
@@ -233,6 +258,11 @@ def make_adapter(base: MemoryBase, modules: Sequence[str], *, rank: int = 3, see
 @pytest.fixture
 def memory_base() -> type[MemoryBase]:
     return MemoryBase
+
+
+@pytest.fixture
+def quantised_base() -> type[QuantisedBase]:
+    return QuantisedBase
 
 
 @pytest.fixture

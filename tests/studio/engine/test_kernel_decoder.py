@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,7 @@ import pytest
 from studio.contracts import BASE_ALONE, BlendChannel, BlendState, Gains, Sampling
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
+from studio.engine.residency import repacked_size
 
 Make = Callable[..., Any]
 TOKENS = [3, 17, 0, 39, 5, 5, 21]
@@ -65,6 +70,45 @@ def test_the_kernels_decode_what_numpy_decodes(
         assert engine._base is not None and engine._base.kernels._programs is not None
 
 
+@pytest.mark.parametrize("coded", [False, True])
+def test_one_thread_does_what_many_do(
+    tiny_base: Make, quantised_base: Make, monkeypatch: pytest.MonkeyPatch, coded: bool
+) -> None:
+    walkers = pytest.importorskip("studio.engine.kernels.walkers").Walkers(1)
+    monkeypatch.setattr("studio.engine.kernels.loading.shared_walkers", lambda: walkers)
+    base = tiny_base(**{**SIZES, "inner": 64})
+    with opened(quantised_base(base) if coded else base) as engine:
+        expected = logits_of(engine, BASE_ALONE)
+        assert engine.prepare()
+        np.testing.assert_allclose(logits_of(engine, BASE_ALONE), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_the_kernels_repack_is_counted(tiny_base: Make, quantised_base: Make) -> None:
+    base = quantised_base(tiny_base(**{**SIZES, "inner": 64}))
+    for residency, added in (("dense", True), ("quantised", False)):
+        with opened(base, residency=residency) as engine:
+            assert engine._base is not None
+            weights, kernels = engine._base.weights, engine._base.kernels
+            assert kernels.nbytes == 0
+            engine.prepare()
+            planned = repacked_size(base, engine._base.model)
+            assert kernels.nbytes == (planned if added else 0)
+            held = weights.nbytes + kernels.nbytes
+            assert engine.description.endswith(f"{held / 1e6:,.0f} MB")
+
+
+def test_dense_weights_leave_room_for_the_repacked_ones(
+    tiny_base: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny_base(**SIZES)
+    dense = sum(array.nbytes for array in base.arrays.values())
+    for free, stored in ((2 * dense, True), (5 * dense, False)):
+        monkeypatch.setattr("studio.engine.backend.available_memory", lambda free=free: free)
+        with opened(base, residency="auto") as engine:
+            assert engine._base is not None
+            assert (engine._base.weights.kind == "quantised") == stored
+
+
 def test_a_stream_grows_past_its_room(tiny_base: Make) -> None:
     asked = Sampling(max_tokens=300)
     with opened(tiny_base(**SIZES)) as engine:
@@ -111,11 +155,59 @@ def test_a_changed_scale_is_heard_at_once(tiny_base: Make, tiny_adapter: Make) -
             np.testing.assert_allclose(logits_of(engine, state, 1), logits, rtol=1e-4, atol=1e-5)
 
 
-def test_kernels_can_be_switched_off(tiny_base: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LORA_STUDIO_KERNELS", "off")
-    with opened(tiny_base(**SIZES)) as engine:
-        assert not engine.prepare()
-        assert len(list(engine.generate(TOKENS, BASE_ALONE, Sampling(max_tokens=3)))) == 3
+OFF = """
+import sys
+from pathlib import Path
+from studio.contracts import BASE_ALONE, Sampling
+from studio.engine.backend import choose_backend
+from studio.engine.local import LocalEngine
+from studio.formats.gguf_file import GgufFile
+
+for residency in ("dense", "quantised"):
+    engine = LocalEngine(choose_backend("numpy"), residency)
+    engine.open(GgufFile.open(Path(sys.argv[1])))
+    assert not engine.prepare()
+    assert len(list(engine.generate([3, 17, 5], BASE_ALONE, Sampling(max_tokens=3)))) == 3
+print("numba" in sys.modules)
+"""
+
+
+def test_kernels_can_be_switched_off(data_dir: Path) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", OFF, str(data_dir / "architectures" / "gemma3.gguf")],
+        env={**os.environ, "LORA_STUDIO_KERNELS": "off"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == "False\n"
+
+
+COMPILE = """
+from numba import types
+from studio.engine.kernels.compilation import compiled
+
+@compiled(types.int64(types.int64))
+def twice(x):
+    return 2 * x
+
+print(twice(21))
+"""
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_compiled_code_is_kept_in_the_users_cache_or_nowhere(tmp_path: Path, writable: bool) -> None:
+    """Beside the source, where Numba would go next, it would find stale code."""
+    cache, source = tmp_path / "cache", tmp_path / "source" / "one.py"
+    source.parent.mkdir()
+    source.write_text(COMPILE)
+    if not writable:
+        cache.write_text("no folder can be made here")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    found = subprocess.run([sys.executable, source], env=environment, capture_output=True, check=True)
+    assert found.stdout.split() == [b"42"]
+    kept = {path.is_relative_to(cache) for path in tmp_path.rglob("*.nb[ic]")}
+    assert kept == ({True} if writable else set())
 
 
 def test_what_the_kernels_cannot_do_numpy_does(tiny_base: Make, opaque_adapter: Make) -> None:

@@ -24,6 +24,7 @@ def test_what_is_saved_is_read_again_to_the_bit(make_adapter: Callable[..., Adap
     adapter = make_adapter("pirate", SHAPES, rank=3, alpha=5.0, architecture="llama")
     save_adapter(tmp_path / "pirate.gguf", adapter)
     again = load_adapter(tmp_path / "pirate.gguf")
+    assert isinstance(again, Adapter)
     assert (again.name, again.architecture, again.alpha) == ("pirate", "llama", 5.0)
     assert again.layer_names == adapter.layer_names
     for module in SHAPES:
@@ -45,6 +46,7 @@ def test_modules_that_are_scaled_differently_keep_their_deltas(
     }
     save_adapter(tmp_path / "mixed.gguf", Adapter("mixed", factors), architecture="llama")
     again = load_adapter(tmp_path / "mixed.gguf")
+    assert isinstance(again, Adapter)
     for module, pair in factors.items():
         found = again.factors[module]
         wanted = pair.scaling * (pair.b.astype(np.float64) @ pair.a)
@@ -72,6 +74,7 @@ def test_the_lora_of_a_model_is_saved_and_loaded_into_another(smollm2: GgufFile,
     trained.lora_b = np.random.default_rng(0).standard_normal((192, 2), dtype=np.float32)
     save_adapter(path, models[0])
     loaded = load_adapter(path, smollm2, model=models[1])
+    assert isinstance(loaded, Adapter)
     assert loaded.n_weights == 30
     np.testing.assert_array_equal(fresh.lora_a, trained.lora_a)
     np.testing.assert_array_equal(fresh.lora_b, trained.lora_b)
