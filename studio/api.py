@@ -59,7 +59,7 @@ from studio.lora.exported import (
     pad_rank,
     request_provenance,
 )
-from studio.lora.hugging_face import hugging_face_module
+from studio.lora.hugging_face import hugging_face_module, in_hugging_face_form
 from studio.lora.names import gguf_module, rotated_heads, rows_to_gguf, rows_to_hugging_face
 from studio.lora.serving import check_modelfile, write_modelfile
 
@@ -111,6 +111,7 @@ __all__ = [
     "gguf_module",
     "hookimpl",
     "hugging_face_module",
+    "in_hugging_face_form",
     "join_parts",
     "listing",
     "module_parts",

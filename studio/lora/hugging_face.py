@@ -10,11 +10,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from studio.contracts import DeltaPart
 from studio.errors import UnsupportedError
+from studio.lora.names import rotated_heads, rows_to_hugging_face
 from studio.lora.targets import layer_of, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from studio.contracts import BaseModel
 
 
 def _frozen(*parts: Mapping[str, str]) -> Mapping[str, str]:
@@ -142,3 +146,39 @@ def hugging_face_module(module: str, architecture: str) -> str | None:
         return names.outside.get(target)
     inside = names.blocks.get(target)
     return None if inside is None else names.layers.format(layer) + inside
+
+
+def in_hugging_face_form(
+    part: DeltaPart, module: str, base: BaseModel, *, keep_rows: bool = False
+) -> tuple[str, DeltaPart]:
+    """Return a module's name in Hugging Face's model, and its factors with the rows in the order of there.
+
+    Parameters
+    ----------
+    part
+        The factors as the base has them.
+    module
+        The GGUF weight name.
+    base
+        Whose architecture and head counts count.
+    keep_rows
+        Leave the rows of Q and K as they are, for bases whose converter did.
+
+    Raises
+    ------
+    UnsupportedError
+        The architecture is not known, or has no such module at Hugging Face's.
+    FormatError
+        The base lacks a usable head count.
+    """
+    name = hugging_face_module(module, base.architecture)
+    if name is None:
+        raise UnsupportedError(
+            f"Hugging Face's {base.architecture} has no module for it",
+            where=module,
+            remedy="Export as a stacked adapter (GGUF)",
+        )
+    heads = None if keep_rows else rotated_heads(module, base.architecture, base.metadata)
+    if heads is not None:
+        part = DeltaPart(part.a, rows_to_hugging_face(part.b, heads), part.scale)
+    return name, part
