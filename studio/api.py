@@ -29,6 +29,7 @@ from studio.contracts import (
     never,
 )
 from studio.engine.low_rank import weight_shape
+from studio.engine.tokenizer.hugging_face import tokenizer_files
 from studio.errors import (
     CancelledError,
     EngineError,
@@ -126,6 +127,7 @@ __all__ = [
     "rotated_heads",
     "rows_to_gguf",
     "rows_to_hugging_face",
+    "tokenizer_files",
     "weight_shape",
     "write_atomically",
     "write_gguf",

@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from studio.cli import (
+    convert_command,
     demo_command,
     desk_command,
     eval_command,
@@ -17,6 +18,7 @@ from studio.cli import (
     plugins_command,
     stack_command,
     tokenize_command,
+    verify_command,
 )
 from studio.cli.command_line import DeskByDefault, Options
 from studio.errors import CancelledError, StudioError
@@ -39,6 +41,8 @@ app.command("tokenize")(tokenize_command.tokenize)
 app.command("eval")(eval_command.evaluate)
 app.command("generate")(generate_command.generate)
 app.command("stack")(stack_command.stack)
+app.command("convert")(convert_command.convert)
+app.command("verify")(verify_command.verify)
 app.command("plugins")(plugins_command.plugins)
 
 

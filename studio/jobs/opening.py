@@ -140,6 +140,11 @@ def adapter_loader(path: Path, plugins: Plugins) -> AdapterLoader:
     return loader
 
 
+def recognises_adapter(path: Path, plugins: Plugins) -> bool:
+    """Say whether some loader takes this for an adapter, rather than for a model."""
+    return _recognising(path, plugins.adapter_loaders) is not None
+
+
 def _located(location: str | Path) -> tuple[str, Path]:
     """Return a location in the form that sessions keep, and the path it stands for."""
     path = resources.resolve(str(location)).expanduser()
