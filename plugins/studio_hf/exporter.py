@@ -42,7 +42,7 @@ class HuggingFaceOptions:
     )
     shard_gigabytes: float = field(
         default=5.0,
-        metadata={"help": "The largest file; a larger model gets several.", "range": (0.001, 1000.0)},
+        metadata={"help": "The largest file; a larger model gets several.", "range": (0.00001, 1000.0)},
     )
 
 

@@ -18,6 +18,12 @@ LONG, SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
 LOW, HIGH = 1.0, 4.0
 """``low_freq_factor`` and ``high_freq_factor`` of every Llama 3; the file keeps what follows from them."""
 
+YARN_KEYS = {
+    "yarn_beta_fast": "beta_fast",
+    "yarn_beta_slow": "beta_slow",
+    "yarn_attn_factor": "attention_factor",
+}
+
 
 def rope_fields(read: Metadata) -> dict[str, Any]:
     """Return ``rope_theta``, ``rope_scaling`` and ``partial_rotary_factor`` where they are called for.
@@ -83,7 +89,7 @@ def llama3_scaling(factors: FloatArray, theta: float, rotated: int, context: int
     """Find the scaling of Llama 3 that gives these factors ``[rotated / 2]``; None where none does.
 
     A pair that turns more than `HIGH` times in the original context keeps its frequency, one that turns less
-    than `LOW` times is slowed by the whole factor, and between the two 1 / factor grows evenly with the turns.
+    than `LOW` times is slowed by the whole factor, and between them 1 / factor grows evenly with the turns.
     So any pair between tells the original context; without one, every context that fits gives the same.
     """
     factor = float(factors.max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,14 +55,11 @@ def merged_tensors(request: ExportRequest, modules: frozenset[str]) -> dict[str,
             continue
         if len(info.shape) == 3:
             for expert in range(info.shape[0]):
-                tensors[_expert_name(name, expert, base)] = PendingTensor(
-                    info.shape[1:], lambda name=name, expert=expert: merge(name)[expert]
-                )
+                make = partial(_one_expert, merge, name, expert)
+                tensors[_expert_name(name, expert, base)] = PendingTensor(info.shape[1:], make)
         else:
             shape = _shape(name, info.shape, base)
-            tensors[_name(name, base)] = PendingTensor(
-                shape, lambda name=name, shape=shape: _converted(merge(name), name, base).reshape(shape)
-            )
+            tensors[_name(name, base)] = PendingTensor(shape, partial(_converted, merge, name, base, shape))
     if OUTPUT not in base.tensors and not is_tied(base, modules):
         shape = base.tensors[EMBEDDING].shape
         tensors[_name(OUTPUT, base)] = PendingTensor(shape, lambda: merge(OUTPUT))
@@ -99,17 +97,23 @@ class _Merge:
         return weight
 
 
-def _converted(weight: FloatArray, name: str, base: BaseModel) -> FloatArray:
-    """Bring a merged tensor into the form that it has at Hugging Face's."""
+def _one_expert(merge: _Merge, name: str, expert: int) -> FloatArray:
+    weight: FloatArray = merge(name)[expert]
+    return weight
+
+
+def _converted(merge: _Merge, name: str, base: BaseModel, shape: tuple[int, ...]) -> FloatArray:
+    """Make a merged tensor in the form and the shape that it has at Hugging Face's."""
+    weight = merge(name)
     stem = name.rpartition(".")[0]
     heads = rotated_heads(f"{stem}.weight", base.architecture, base.metadata)
     if heads is not None:
-        return rows_to_hugging_face(weight, heads)
-    if base.architecture in NORMS_WITHOUT_ONE and name.endswith("_norm.weight"):
-        return weight - np.float32(1)
-    if _is_transposed(name, base):
-        return np.ascontiguousarray(weight.T)
-    return weight
+        weight = rows_to_hugging_face(weight, heads)
+    elif base.architecture in NORMS_WITHOUT_ONE and name.endswith("_norm.weight"):
+        weight = weight - np.float32(1)
+    elif _is_transposed(name, base):
+        weight = np.ascontiguousarray(weight.T)
+    return weight.reshape(shape)
 
 
 def _shape(name: str, shape: tuple[int, ...], base: BaseModel) -> tuple[int, ...]:

@@ -96,9 +96,8 @@ def agreement_as_json(agreement: "Agreement") -> dict[str, Any]:
 
 def show_agreement(agreement: "Agreement") -> None:
     """Print the result for people."""
-    print(
-        f"distance    {agreement.mean_kl:.3g} nats on average, {agreement.max_kl:.3g} at most, KL(live || file)"
-    )
+    mean, most = agreement.mean_kl, agreement.max_kl
+    print(f"distance    {mean:.3g} nats on average, {most:.3g} at most, KL(live || file)")
     print(f"effect      {agreement.effect:.3g} nats on average, KL(live || base)")
     print(f"likeliest   the same token at {agreement.top1:.1%} of {agreement.positions} positions")
     print(f"logits      {agreement.relative_error:.2g} relative, {agreement.max_error:.3g} at most")

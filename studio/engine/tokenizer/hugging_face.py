@@ -54,8 +54,7 @@ def _byte_level(base: BaseModel, tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     for kind, special in ((TokenType.CONTROL, True), (TokenType.USER_DEFINED, False)):
         own = [vocabulary.texts[token] for token in vocabulary.of_type(kind)]
         made.add_tokens([AddedToken(text, special=special, normalized=False) for text in own])
-    before = [vocabulary.bos] if tokenizer.add_bos and vocabulary.bos is not None else []
-    after = [vocabulary.eos] if tokenizer.add_eos and vocabulary.eos is not None else []
+    before, after = tokenizer.framing
     if before or after:
         texts = {vocabulary.texts[token]: token for token in (*before, *after)}
         names = [*(vocabulary.texts[token] for token in before), "$A"]
@@ -71,8 +70,8 @@ def _configuration(base: BaseModel, tokenizer: Tokenizer) -> dict[str, Any]:
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
-        "add_bos_token": tokenizer.add_bos,
-        "add_eos_token": tokenizer.add_eos,
+        "add_bos_token": bool(tokenizer.framing[0]),
+        "add_eos_token": bool(tokenizer.framing[1]),
     }
     roles = {"bos_token": vocabulary.bos, "eos_token": vocabulary.eos, "unk_token": vocabulary.unknown}
     config |= {role: vocabulary.texts[token] for role, token in roles.items() if token is not None}
