@@ -6,7 +6,6 @@ from studio.api import AdapterLoader, Exporter, ModelLoader, hookimpl
 from studio_gguf.adapter import GgufAdapterLoader
 from studio_gguf.base import GgufBaseLoader
 from studio_gguf.stacked import StackedExporter
-from studio_gguf.zerfoo import ZerfooExporter
 
 
 @hookimpl
@@ -23,5 +22,5 @@ def register_adapter_loaders() -> list[AdapterLoader]:
 
 @hookimpl
 def register_exporters() -> list[Exporter]:
-    """Offer the export of the blend as one adapter, for llama.cpp and for zerfoo."""
-    return [StackedExporter(), ZerfooExporter()]
+    """Offer the export of the blend as one adapter."""
+    return [StackedExporter()]

@@ -1,4 +1,4 @@
-"""MLX-LM directories: ``adapter_config.json`` beside ``adapters.safetensors``."""
+"""Apple's MLX-LM: adapters as directories."""
 
 from __future__ import annotations
 

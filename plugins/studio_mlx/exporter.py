@@ -37,8 +37,11 @@ if TYPE_CHECKING:
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapters.safetensors"
 
+OUTPUT = "output.weight"
+EMBEDDING_NAME, OUTPUT_NAME = "model.embed_tokens", "lm_head"
+
 SAME_NAMES = frozenset(
-    {"llama", "qwen2", "qwen3", "gemma2", "gemma3", "granite", "olmo2", "phi3", "starcoder2"}
+    ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "granite", "olmo2", "phi3", "starcoder2")
 )
 """Architectures whose modules MLX-LM calls as Hugging Face does."""
 
@@ -77,7 +80,7 @@ class MlxExporter:
                 f"the module names of {base.architecture!r} in MLX-LM are not known",
                 remedy=f"Export a PEFT directory; known ones are {', '.join(sorted(SAME_NAMES))}",
             )
-        modules = exported_modules(request, tied_output=False)
+        modules = exported_modules(request, tied_output=True)
         factors: dict[str, DeltaPart] = {}
         for done, module in enumerate(modules):
             yield Progress(done, 3 * len(modules), f"Combining {module}")
@@ -90,6 +93,8 @@ class MlxExporter:
                 )
             name, part = in_hugging_face_form(part, module, base)
             factors[name] = part
+        if OUTPUT not in base.tensors:
+            _tie(factors, base)
         rank = max(part.a.shape[-2] for part in factors.values())
         scale, factors = _one_scale({name: pad_rank(part, rank) for name, part in factors.items()})
         tensors = {key: PendingTensor.of(values) for key, values in _tensors(factors).items()}
@@ -101,6 +106,28 @@ class MlxExporter:
             (folder / CONFIG).write_text(text, encoding="utf-8")
             for step in write_safetensors(folder / WEIGHTS, tensors, options.type):
                 yield Progress(len(modules) + step.done, len(modules) + step.total, step.message)
+
+
+def _tie(factors: dict[str, DeltaPart], base: BaseModel) -> None:
+    """Make one pair of those on an embedding and the output that is tied to it, where they are alike.
+
+    MLX-LM lets the pair on a tied embedding act on the output as well.
+    """
+    embedding, output = factors.get(EMBEDDING_NAME), factors.pop(OUTPUT_NAME, None)
+    if embedding is None and output is None:
+        return
+    if (
+        embedding is None
+        or output is None
+        or embedding.scale != output.scale
+        or not np.array_equal(embedding.a, output.a)
+        or not np.array_equal(embedding.b, output.b)
+    ):
+        raise UnsupportedError(
+            f"{base.name} ties its output to its embedding, and MLX-LM adapts both by one pair",
+            where="token_embd.weight",
+            remedy="Export a PEFT directory, or merge the blend into the base",
+        )
 
 
 def _one_scale(factors: Mapping[str, DeltaPart]) -> tuple[float, dict[str, DeltaPart]]:

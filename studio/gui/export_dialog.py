@@ -105,11 +105,11 @@ class ExportDialog(QDialog):
 
     @property
     def target(self) -> Path:
-        """The file to write, with the exporter's suffix."""
+        """The file to write, with the exporter's suffix, or the folder."""
         return with_suffix(path_of(self.path_edit.text()), self.exporter.suffix)
 
     def accept(self) -> None:
-        """Close if the target names a file, and one that is not there or may be replaced."""
+        """Close if the target names a file or folder, and one that is not there or may be replaced."""
         if not self.export_button.isEnabled():
             return
         if not self.target.exists() or questions.overwrite(self, self.target):
@@ -124,7 +124,8 @@ class ExportDialog(QDialog):
         self._check()
 
     def _check(self) -> None:
-        self.export_button.setEnabled(names_a_file(self.target))
+        is_folder = not self.exporter.suffix and self.target.name not in ("", "..") and self.target.is_dir()
+        self.export_button.setEnabled(is_folder or names_a_file(self.target))
 
     def _browse(self) -> None:
         suffix = self.exporter.suffix

@@ -18,14 +18,14 @@ from studio.api import (
     pad_rank,
     write_gguf_in_steps,
 )
-from studio_gguf.keys import ARCHITECTURE, EMBEDDING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from studio.api import ExportRequest, FloatArray, MetadataValue, Work
 
-RANK, ALPHA = "lora.rank", "lora.alpha"
+RANK, ALPHA, ARCHITECTURE = "lora.rank", "lora.alpha", "general.architecture"
+EMBEDDING = "token_embd.weight"
 
 
 @dataclass(frozen=True)
