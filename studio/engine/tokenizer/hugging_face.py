@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from studio.contracts import BaseModel
     from studio.engine.tokenizer.tokenizer import Tokenizer
 
-MISSING = (
-    "No tokenizer files were written; take tokenizer.json and tokenizer_config.json of the original model"
-)
+MISSING = "No tokenizer files were written; take those of the original model"
 
 
 def tokenizer_files(base: BaseModel) -> tuple[dict[str, str], list[str]]:

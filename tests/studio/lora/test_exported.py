@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +35,7 @@ MakeAdapter = Callable[..., Adapter]
 SHAPES = {"token_embd.weight": (7, 4), "blk.0.ffn_up.weight": (6, 4), "blk.0.attn_q.weight": (4, 4)}
 
 
-def base_of(shapes: dict[str, tuple[int, ...]]) -> Any:
+def base_of(shapes: Mapping[str, tuple[int, ...]]) -> Any:
     """Return as much of a base as is asked for here."""
     tensors = {name: TensorInfo(name, shape, "F32", 0) for name, shape in shapes.items()}
     return SimpleNamespace(
@@ -44,7 +44,7 @@ def base_of(shapes: dict[str, tuple[int, ...]]) -> Any:
 
 
 def request_of(
-    *adapters: tuple[Adapter, float], shapes: dict[str, tuple[int, ...]] = SHAPES
+    *adapters: tuple[Adapter, float], shapes: Mapping[str, tuple[int, ...]] = SHAPES
 ) -> ExportRequest:
     stack = LoraStack()
     for adapter, scale in adapters:
