@@ -133,11 +133,10 @@ def test_the_measures_are_those_of_the_logits(
     path = merge(request_, tmp_path / "merged.gguf", 0.5)
     agreement: Agreement = finish(verify(request_, path, TEXTS, plugins, make_engine))
     engine = make_engine()
-    live, found = [], []
-    for opened, state, to in (
-        (request_.base, request_.state, live),
-        (GgufFile.open(path), BASE_ALONE, found),
-    ):
+    live: list[Any] = []
+    found: list[Any] = []
+    merged = GgufFile.open(path)
+    for opened, state, to in ((request_.base, request_.state, live), (merged, BASE_ALONE, found)):
         engine.open(opened)
         engine.attach(request_.adapters)
         to += [engine.evaluate(text, state, positions="all").logits.astype(np.float64) for text in TEXTS]
