@@ -10,10 +10,9 @@ from studio.contracts import Exported, Exporter, ExportRequest, Plugins
 from studio.errors import UnsupportedError
 from studio.formats.atomic import check_target
 from studio.formats.atomic_folder import check_folder_target
-from studio.jobs.exporting import export
+from studio.jobs.exporting import STACKED, export
 from studio.jobs.options import make_options
 
-STACKED = "stacked adapter (GGUF)"
 FOLDER = "PEFT directory"
 
 

@@ -50,10 +50,11 @@ def stack(
 
     The stacked adapter is exact, by concatenation. Loaded at scale 1 it gives the blend.
     """
-    from studio.cli.exporters import STACKED, find_exporter, write_export
+    from studio.cli.exporters import find_exporter, write_export
     from studio.cli.opening import open_session
     from studio.contracts import ExportRequest
     from studio.formats.atomic import check_target
+    from studio.jobs.exporting import STACKED
     from studio.lora.serving import llama_server_command
     from studio.registry import load_plugins
 

@@ -42,6 +42,8 @@ class ExportDialog(QDialog):
         The path to suggest; its suffix follows the exporter.
     facts
         What is known of the blend, as (name, text).
+    preferred
+        The name of the exporter that is chosen at first, where there is one of this name.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class ExportDialog(QDialog):
         target: Path,
         facts: Sequence[tuple[str, str]] = (),
         parent: QWidget | None = None,
+        *,
+        preferred: str = "",
     ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Export")
@@ -91,7 +95,9 @@ class ExportDialog(QDialog):
         layout.addLayout(head)
         layout.addWidget(self._pages)
         layout.addWidget(self._buttons)
-        self._show_exporter(0)
+        first = max(self.choice.findText(preferred), 0)
+        self.choice.setCurrentIndex(first)
+        self._show_exporter(first)
 
     @property
     def exporter(self) -> Exporter:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from studio.contracts import Exporter, ExportRequest, Work
 
+STACKED = "stacked adapter (GGUF)"
+"""The name of the exporter that is offered first: it loses nothing, and llama.cpp loads it."""
+
 _targets: set[Path] = set()
 _targets_lock = threading.Lock()
 

@@ -78,7 +78,13 @@ def test_first_party_plugins_register_by_the_same_door() -> None:
         "PEFT directory",
         "llama.cpp GGUF adapter",
     ]
-    assert [exporter.name for exporter in registry.exporters] == ["stacked adapter (GGUF)"]
+    assert [exporter.name for exporter in registry.exporters] == [
+        "MLX directory",
+        "PEFT directory",
+        "merged model (Hugging Face)",
+        "stacked adapter (GGUF)",
+        "zerfoo adapter (GGUF)",
+    ]
     assert all(status.error is None for status in registry.statuses)
 
 
@@ -175,7 +181,7 @@ def test_a_plugin_may_not_register_a_name_twice(install: Install) -> None:
 def test_safe_mode_never_imports_a_strangers_plugin(install: Install) -> None:
     install("stranger", LOADER.format(name="a stranger's format"))
     registry = load_plugins(safe_mode=True)
-    assert {status.name for status in registry.statuses} == {"gguf", "peft"}
+    assert {status.name for status in registry.statuses} == {"gguf", "hf", "mlx", "peft", "zerfoo"}
     assert "stranger" not in sys.modules
 
 

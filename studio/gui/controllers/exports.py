@@ -11,7 +11,7 @@ from PySide6.QtCore import QObject, Qt
 from studio.contracts import ExportRequest, LowRankAdapter
 from studio.gui.export_dialog import ExportDialog
 from studio.gui.targets import free_path
-from studio.jobs.exporting import export
+from studio.jobs.exporting import STACKED, export
 from studio.jobs.opening import recognises_adapter
 from studio.lora.serving import llama_server_command
 from studio.resources import demo_session
@@ -56,6 +56,7 @@ class ExportsController(QObject):
             free_path(folder / "blend.gguf"),
             blend_facts(self._session),
             self._window,
+            preferred=STACKED,
         )
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.accepted.connect(lambda: self._export(dialog))

@@ -67,9 +67,9 @@ def test_an_exporter_without_a_suffix_writes_a_folder(
     qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exporters = [NullExporter("stacked", ".gguf"), NullExporter("PEFT directory", "")]
-    dialog = ExportDialog(exporters, tmp_path / "blend.gguf")
+    dialog = ExportDialog(exporters, tmp_path / "blend.gguf", preferred="PEFT directory")
     qtbot.addWidget(dialog)
-    dialog.choice.setCurrentIndex(1)
+    assert dialog.exporter is exporters[1]
     assert dialog.target == tmp_path / "blend"
     assert dialog.export_button.isEnabled()
     monkeypatch.setattr(questions, "overwrite", lambda parent, path: True)
