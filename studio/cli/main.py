@@ -13,6 +13,7 @@ from studio.cli import (
     demo_command,
     desk_command,
     eval_command,
+    export_command,
     generate_command,
     inspect_command,
     plugins_command,
@@ -41,6 +42,7 @@ app.command("tokenize")(tokenize_command.tokenize)
 app.command("eval")(eval_command.evaluate)
 app.command("generate")(generate_command.generate)
 app.command("stack")(stack_command.stack)
+app.command("export")(export_command.export)
 app.command("convert")(convert_command.convert)
 app.command("verify")(verify_command.verify)
 app.command("plugins")(plugins_command.plugins)

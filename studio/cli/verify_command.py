@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from studio.cli.command_line import Backend, Base, Json, LoaderOptions, Residency
+from studio.cli.command_line import AdapterGains, Backend, Base, Json, LoaderOptions, Residency
 from studio.cli.output import print_json
 from studio.cli.verification import (
     PromptFile,
@@ -29,6 +29,7 @@ def verify(
     ],
     prompt: Prompts = None,
     file: PromptFile = None,
+    gains: AdapterGains = None,
     loader_option: LoaderOptions = None,
     backend: Backend = "auto",
     weights: Residency = "auto",
@@ -45,7 +46,7 @@ def verify(
 
     texts = texts_of(prompt, file)
     plugins = load_plugins(context.obj.safe_mode)
-    with open_session(base, adapter, plugins, loader_option) as session:
+    with open_session(base, adapter, plugins, loader_option, gains) as session:
         agreement = verify_export(session, resolve(exported).expanduser(), plugins, texts, backend, weights)
     if as_json:
         print_json(agreement_as_json(agreement))
