@@ -13,6 +13,7 @@ from studio.contracts import (
     CombineMethod,
     DeltaAdapter,
     DeltaPart,
+    Exported,
     Exporter,
     ExportRequest,
     Finding,
@@ -30,6 +31,7 @@ from studio.contracts import (
     never,
 )
 from studio.engine.low_rank import weight_shape
+from studio.engine.tokenizer.hugging_face import tokenizer_files
 from studio.errors import (
     CancelledError,
     EngineError,
@@ -42,11 +44,14 @@ from studio.errors import (
     UnsupportedError,
 )
 from studio.formats.atomic import write_atomically
+from studio.formats.atomic_folder import replacing_folder
+from studio.formats.disk_space import require_space
 from studio.formats.gguf_file import GgufFile
 from studio.formats.gguf_header import GgufHeader, GgufTensor, read_header
 from studio.formats.gguf_shards import open_gguf
 from studio.formats.gguf_writer import write_gguf, write_gguf_in_steps
 from studio.formats.safetensors_file import read_safetensors
+from studio.formats.safetensors_writer import PendingTensor, write_safetensors
 from studio.hookspecs import hookimpl
 from studio.loading import load_adapter, load_base
 from studio.lora.adapter import Adapter, LoraFactors, listing
@@ -55,8 +60,16 @@ from studio.lora.combining import combined_delta, concatenate, dense_delta, modu
 from studio.lora.creation import create_adapter
 from studio.lora.dora import AnyAdapter, DoraAdapter
 from studio.lora.experts import all_experts, one_weight
+from studio.lora.exported import (
+    exported_modules,
+    exported_parts,
+    join_parts,
+    pad_rank,
+    request_provenance,
+)
 from studio.lora.fusing import NamedPair
 from studio.lora.gains import PRESETS, curve, layer_count, over_layers, preset
+from studio.lora.hugging_face import hugging_face_module, in_hugging_face_form
 from studio.lora.inference import Inference
 from studio.lora.injection import (
     adapter_of,
@@ -70,6 +83,7 @@ from studio.lora.linear import LoraLinear
 from studio.lora.names import gguf_module, own_gguf_name, rotated_heads, rows_to_gguf, rows_to_hugging_face
 from studio.lora.placing import Placement, RowOrder, fit, place
 from studio.lora.saving import save_adapter
+from studio.lora.serving import check_modelfile, write_modelfile
 from studio.lora.stack import LoraStack
 
 __all__ = [
@@ -91,6 +105,7 @@ __all__ = [
     "DoraAdapter",
     "EngineError",
     "ExportRequest",
+    "Exported",
     "Exporter",
     "Finding",
     "FloatArray",
@@ -116,6 +131,7 @@ __all__ = [
     "NamedPair",
     "PRESETS",
     "PanelSpec",
+    "PendingTensor",
     "Placement",
     "PluginError",
     "Progress",
@@ -129,15 +145,21 @@ __all__ = [
     "Work",
     "adapter_of",
     "all_experts",
+    "check_modelfile",
     "combined_delta",
     "concatenate",
     "create_adapter",
     "curve",
     "dense_delta",
+    "exported_modules",
+    "exported_parts",
     "fit",
     "gguf_module",
     "hookimpl",
+    "hugging_face_module",
+    "in_hugging_face_form",
     "inject_lora",
+    "join_parts",
     "layer_count",
     "listing",
     "load_adapter",
@@ -148,19 +170,26 @@ __all__ = [
     "open_gguf",
     "over_layers",
     "own_gguf_name",
+    "pad_rank",
     "place",
     "preset",
     "read_header",
     "read_safetensors",
+    "replacing_folder",
+    "request_provenance",
+    "require_space",
     "restore_adapter",
     "rotated_heads",
     "rows_to_gguf",
     "rows_to_hugging_face",
     "save_adapter",
+    "tokenizer_files",
     "total_param_count",
     "trainable_param_count",
     "weight_shape",
     "write_atomically",
     "write_gguf",
     "write_gguf_in_steps",
+    "write_modelfile",
+    "write_safetensors",
 ]

@@ -150,9 +150,13 @@ def _checked(hook: str, results: list[Any]) -> list[Any]:
             _check_panel(name, item)
         else:
             _check_extension(f"the {kind} {name!r}", item, methods)
-        if kind == "exporter" and not str(getattr(item, "suffix", "")).startswith("."):
-            raise PluginError(f"the exporter {name!r} has no suffix such as '.gguf'")
+        if kind == "exporter" and not _is_suffix(getattr(item, "suffix", None)):
+            raise PluginError(f"the exporter {name!r} has no suffix such as '.gguf', or '' for a folder")
     return list(items)
+
+
+def _is_suffix(value: object) -> bool:
+    return isinstance(value, str) and (value == "" or value.startswith("."))
 
 
 def _check_panel(name: str, item: Any) -> None:

@@ -22,12 +22,16 @@ NAME = "general.name"
 ADAPTER_TYPE = "adapter.type"
 ALPHA = "adapter.lora.alpha"
 INVOCATION_TOKENS = "adapter.alora.invocation_tokens"
+UNIFORM_RANK = "lora.r"
+UNIFORM_ALPHA = "lora.alpha"
+"""Rank and alpha for readers that scale every module by the same two numbers, as oxillama does."""
 SUFFIX_A = ".lora_a"
 SUFFIX_B = ".lora_b"
 _OTHER_DIALECT = re.compile(r"lora_[ab]\.|lora\..+\.weight_[ab]$")
 """Adapters with these names are neither models nor llama.cpp's: another plugin reads them."""
 EMBEDDING = "token_embd.weight"
 """Its A is (vocab, r) and its B (embd, r): the other way up than a linear weight's."""
+OUTPUT = "output.weight"
 
 
 class Kind(Enum):

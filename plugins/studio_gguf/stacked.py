@@ -4,48 +4,69 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from studio.api import (
     Adapter,
+    DeltaPart,
     DoraAdapter,
-    LowRankAdapter,
     MismatchError,
     Progress,
-    ScaledDelta,
-    StudioError,
-    UnsupportedError,
-    listing,
-    weight_shape,
+    check_modelfile,
+    exported_modules,
+    exported_parts,
+    join_parts,
+    pad_rank,
     write_gguf_in_steps,
+    write_modelfile,
 )
-from studio_gguf.keys import ADAPTER_TYPE, ALPHA, ARCHITECTURE, EMBEDDING, NAME, SUFFIX_A, SUFFIX_B, TYPE
+from studio_gguf.keys import (
+    ADAPTER_TYPE,
+    ALPHA,
+    ARCHITECTURE,
+    EMBEDDING,
+    NAME,
+    OUTPUT,
+    SUFFIX_A,
+    SUFFIX_B,
+    TYPE,
+    UNIFORM_ALPHA,
+    UNIFORM_RANK,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from studio.api import BlendChannel, DeltaAdapter, ExportRequest, FloatArray, MetadataValue, Work
+    from studio.api import DeltaAdapter, ExportRequest, FloatArray, MetadataValue, Work
 
 SOURCES = "lora_studio.stack.sources"
 SCALES = "lora_studio.stack.scales"
-
-Part: TypeAlias = "tuple[LowRankAdapter, BlendChannel]"
-"""An audible adapter, and its scale in each module."""
 
 
 @dataclass(frozen=True)
 class StackedOptions:
     """How the stacked adapter is written."""
 
-    type: Literal["F32", "F16"] = field(
+    type: Literal["F32", "F16", "BF16", "Q8_0"] = field(
         default="F32",
         metadata={
-            "help": "F32 gives the blend to the last digit; F16 halves the file and rounds at the fourth.",
-            "choices": ("F32", "F16"),
+            "help": "F32 gives the blend to the last digit; F16 halves the file and rounds at the fourth, "
+            "BF16 at the third; Q8_0 quantises what has rows of whole blocks.",
+            "choices": ("F32", "F16", "BF16", "Q8_0"),
         },
+    )
+    uniform_rank: bool = field(
+        default=False,
+        metadata={
+            "help": "Fill all modules up to one rank with zeros, and name that rank, for readers that take "
+            "it from the metadata (oxillama)."
+        },
+    )
+    modelfile: bool = field(
+        default=False, metadata={"help": "Write a Modelfile for Ollama beside it: the base and this adapter."}
     )
 
 
@@ -66,121 +87,100 @@ class StackedExporter:
         SaveError
             The target is in use, or the file cannot be written.
         """
-        parts = _audible_parts(request)
-        modules = _modules(parts, request)
-        alpha = choose_alpha(parts, modules)
-        tensors: dict[str, FloatArray] = {}
+        modules = exported_modules(request)
+        refuse_what_llama_cpp_refuses(request, modules)
+        if options.modelfile:
+            check_modelfile(path)
+        parts: dict[str, tuple[DeltaPart, ...]] = {}
         for done, module in enumerate(modules):
-            yield Progress(done, 7 * len(modules), f"Stacking {module}")  # writing takes 3 steps a tensor
-            a, b = stack_module(parts, module, alpha)
+            yield Progress(done, 8 * len(modules), f"Combining {module}")
+            parts[module] = exported_parts(request, module)
+        rank = max(map(_rank, parts.values())) if options.uniform_rank else None
+        alpha = choose_alpha(parts.values())
+        tensors: dict[str, FloatArray] = {}
+        for done, module in enumerate(modules, start=len(modules)):
+            yield Progress(done, 8 * len(modules), f"Stacking {module}")  # writing takes 3 steps a tensor
+            a, b = stack_module(parts[module], alpha, rank)
             if module == EMBEDDING:
                 a, b = b, a.T  # llama.cpp wants (vocab, r) and (embd, r)
             tensors[module + SUFFIX_A], tensors[module + SUFFIX_B] = a, b
         in_use = [source for adapter in request.adapters.values() if (source := _source(adapter))]
         writing = write_gguf_in_steps(
             path,
-            _metadata(request, parts, alpha),
+            _metadata(request, alpha, rank),
             tensors,
             tensor_type=options.type,
             protected=[*request.base.files, *in_use],
         )
         for step in writing:
-            yield Progress(len(modules) + step.done, len(modules) + step.total, step.message)
-        return path
+            yield Progress(2 * len(modules) + step.done, 2 * len(modules) + step.total, step.message)
+        if options.modelfile:
+            write_modelfile(path, request.base, adapter=path)
 
 
-def choose_alpha(parts: Sequence[Part], modules: Sequence[str]) -> float:
+def refuse_what_llama_cpp_refuses(request: ExportRequest, modules: Sequence[str]) -> None:
+    """Refuse an embedding that is the output as well, on which llama.cpp's whole process ends.
+
+    It finds an adapter by the weight it multiplies with. A base without an output of its own multiplies the
+    last hidden states with its embedding, to which the adapter of a look-up does not fit
+    (``llm_graph_context::build_lora_mm``).
+    """
+    if EMBEDDING in modules and OUTPUT not in request.base.tensors:
+        raise MismatchError(
+            f"{request.base.name} ties its output to its embedding, and llama.cpp breaks down on an adapter "
+            "that acts on such an embedding",
+            where=EMBEDDING,
+            remedy="Merge the blend into the base, or export a PEFT directory",
+        )
+
+
+def choose_alpha(modules: Iterable[Sequence[DeltaPart]]) -> float:
     """Choose the one alpha of the file so that the weights of B come close to 1, where F16 is at its best.
 
     It is the largest rank times a power of two, so that where all ranks are equal B keeps its digits and only
     its exponents move.
     """
-    pairs = [
-        (pair, channel.scale_of(module))
-        for adapter, channel in parts
-        for module, pair in adapter.factors.items()
-    ]
-    rank = max(_rank(parts, module) for module in modules)
-    largest = max(float(np.abs(pair.b).max()) * abs(scale * pair.scaling) for pair, scale in pairs)
+    modules = list(modules)
+    largest = max(float(np.abs(part.b).max()) * abs(part.scale) for parts in modules for part in parts)
     exponent = math.frexp(largest)[1]
-    return math.ldexp(rank, min(max(exponent, -60), 60))  # far from where float32 loses digits
+    # far from where float32 loses digits
+    return math.ldexp(max(map(_rank, modules)), min(max(exponent, -60), 60))
 
 
-def stack_module(parts: Sequence[Part], module: str, alpha: float) -> tuple[FloatArray, FloatArray]:
+def stack_module(
+    parts: Sequence[DeltaPart], alpha: float, uniform_rank: int | None = None
+) -> tuple[FloatArray, FloatArray]:
     """Put the factors of a module side by side: A ``(R, in)`` and B ``(out, R)``, alpha / R * B A the sum.
 
     Those of E experts are ``(E, R, in)`` and ``(E, out, R)``, as llama.cpp wants them.
     Every reader of such a file scales by alpha / R, so B takes the effective scales times R / alpha.
     """
-    pairs = [
-        (adapter.factors[module], channel.scale_of(module))
-        for adapter, channel in parts
-        if module in adapter.factors
-    ]
-    a = np.concatenate([pair.a for pair, _ in pairs], axis=-2)
-    fold = a.shape[-2] / alpha
-    b = np.concatenate([pair.b * np.float64(scale * pair.scaling * fold) for pair, scale in pairs], axis=-1)
-    with np.errstate(over="ignore"):  # the writer refuses infinity by name
-        return a, b.astype(np.float32)
+    rank = _rank(parts)
+    if uniform_rank is None:
+        joined = join_parts(parts, alpha=alpha)
+    else:
+        joined = pad_rank(join_parts(parts, alpha=alpha * rank / uniform_rank), uniform_rank)
+    return joined.a, joined.b
 
 
-def _audible_parts(request: ExportRequest) -> list[Part]:
-    parts: list[Part] = []
-    for channel in request.state.channels:
-        adapter = request.adapters[channel.key]
-        if isinstance(adapter, ScaledDelta):
-            raise UnsupportedError(
-                f"{adapter.name} is DoRA: what it adds is of full rank, so no stacked adapter can be it",
-                remedy="Merge it into its base, which is exact, or stack it by the method svd",
-            )
-        if not isinstance(adapter, LowRankAdapter):
-            raise UnsupportedError(
-                f"{adapter.name} shows no low-rank factors, so it cannot become part of a stacked adapter",
-                remedy="Mute it or remove it from the stack",
-            )
-        parts.append((adapter, channel))
-    if not parts:
-        raise StudioError(
-            "the blend is silent: no adapter is audible", remedy="Add an adapter, unmute one or raise a scale"
-        )
-    return parts
+def _rank(parts: Sequence[DeltaPart]) -> int:
+    return sum(part.a.shape[-2] for part in parts)
 
 
-def _modules(parts: Sequence[Part], request: ExportRequest) -> list[str]:
-    """Return the modules that some adapter acts on, in the base's order, once all are known to fit."""
-    shapes = {module: info.shape for module, info in request.base.tensors.items()}
-    for adapter, _ in parts:
-        missing = [module for module in adapter.factors if module not in shapes]
-        if missing:
-            raise MismatchError(
-                f"{adapter.name} acts on modules that {request.base.name} lacks: {listing(missing, 3)}",
-                remedy="Mute it; llama.cpp refuses an adapter for weights that its base lacks",
-            )
-        for module, pair in adapter.factors.items():
-            shape = weight_shape(pair)
-            if shape != shapes[module]:
-                raise MismatchError(
-                    f"{adapter.name} is for a weight {shape}, {request.base.name} has {shapes[module]}",
-                    where=module,
-                    remedy="Load an adapter of this base",
-                )
-    return [module for module in shapes if any(module in adapter.factors for adapter, _ in parts)]
-
-
-def _rank(parts: Sequence[Part], module: str) -> int:
-    return sum(adapter.factors[module].a.shape[-2] for adapter, _ in parts if module in adapter.factors)
-
-
-def _metadata(request: ExportRequest, parts: Sequence[Part], alpha: float) -> dict[str, MetadataValue]:
-    return {
+def _metadata(request: ExportRequest, alpha: float, uniform_rank: int | None) -> dict[str, MetadataValue]:
+    audible = [(request.adapters[channel.key], channel.scale) for channel in request.state.channels]
+    metadata: dict[str, MetadataValue] = {
         ARCHITECTURE: request.base.architecture,
         TYPE: "adapter",
         ADAPTER_TYPE: "lora",
         ALPHA: alpha,
-        NAME: " + ".join(f"{adapter.name}*{channel.scale:.4g}" for adapter, channel in parts),
-        SOURCES: [source.name if (source := _source(adapter)) else adapter.name for adapter, _ in parts],
-        SCALES: [repr(channel.scale) for _, channel in parts],
+        NAME: " + ".join(f"{adapter.name}*{scale:.4g}" for adapter, scale in audible),
+        SOURCES: [source.name if (source := _source(adapter)) else adapter.name for adapter, _ in audible],
+        SCALES: [repr(scale) for _, scale in audible],
     }
+    if uniform_rank is not None:
+        metadata |= {UNIFORM_RANK: uniform_rank, UNIFORM_ALPHA: alpha}
+    return metadata
 
 
 def _source(adapter: DeltaAdapter) -> Path | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from studio.api import AdapterLoader, hookimpl
+from studio.api import AdapterLoader, Exporter, hookimpl
+from studio_mlx.exporter import MlxExporter
 from studio_mlx.loader import MlxLoader
 
 
@@ -10,3 +11,9 @@ from studio_mlx.loader import MlxLoader
 def register_adapter_loaders() -> list[AdapterLoader]:
     """Offer the loader of MLX-LM directories."""
     return [MlxLoader()]
+
+
+@hookimpl
+def register_exporters() -> list[Exporter]:
+    """Offer the export as an MLX-LM directory."""
+    return [MlxExporter()]

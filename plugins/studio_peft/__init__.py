@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from studio.api import AdapterLoader, hookimpl
+from studio.api import AdapterLoader, Exporter, hookimpl
+from studio_peft.exporter import PeftExporter
 from studio_peft.loader import PeftLoader
 
 
@@ -10,3 +11,9 @@ from studio_peft.loader import PeftLoader
 def register_adapter_loaders() -> list[AdapterLoader]:
     """Offer the loader of PEFT directories."""
     return [PeftLoader()]
+
+
+@hookimpl
+def register_exporters() -> list[Exporter]:
+    """Offer the export as a PEFT directory."""
+    return [PeftExporter()]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from studio.api import AdapterLoader, hookimpl
+from studio.api import AdapterLoader, Exporter, hookimpl
+from studio_zerfoo.exporter import ZerfooExporter
 from studio_zerfoo.loader import ZerfooLoader
 
 
@@ -10,3 +11,9 @@ from studio_zerfoo.loader import ZerfooLoader
 def register_adapter_loaders() -> list[AdapterLoader]:
     """Offer the loader of zerfoo's adapters."""
     return [ZerfooLoader()]
+
+
+@hookimpl
+def register_exporters() -> list[Exporter]:
+    """Offer the export as an adapter of zerfoo's."""
+    return [ZerfooExporter()]

@@ -9,15 +9,18 @@ from typing import Annotated, NoReturn
 import typer
 
 from studio.cli import (
+    convert_command,
     demo_command,
     desk_command,
     eval_command,
+    export_command,
     generate_command,
     inspect_command,
     lint_command,
     plugins_command,
     stack_command,
     tokenize_command,
+    verify_command,
 )
 from studio.cli.command_line import DeskByDefault, Options
 from studio.errors import CancelledError, StudioError
@@ -41,6 +44,9 @@ app.command("tokenize")(tokenize_command.tokenize)
 app.command("eval")(eval_command.evaluate)
 app.command("generate")(generate_command.generate)
 app.command("stack")(stack_command.stack)
+app.command("export")(export_command.export)
+app.command("convert")(convert_command.convert)
+app.command("verify")(verify_command.verify)
 app.command("plugins")(plugins_command.plugins)
 
 

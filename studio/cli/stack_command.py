@@ -14,10 +14,17 @@ from studio.cli.command_line import (
     parse_path,
     with_alpha,
 )
-from studio.cli.output import finish, print_json
-
-EXPORTER = "stacked adapter (GGUF)"
-"""The name of the exporter that writes the stack."""
+from studio.cli.output import print_json
+from studio.cli.verification import (
+    PromptFile,
+    Prompts,
+    Verify,
+    agreement_as_json,
+    leave_if_failed,
+    show_agreement,
+    texts_of,
+    verify_export,
+)
 
 
 def stack(
@@ -35,33 +42,48 @@ def stack(
     loader_option: LoaderOptions = None,
     alpha: Alpha = None,
     type_name: Annotated[
-        Literal["F32", "F16"], typer.Option("--type", help="How to store the weights.")
+        Literal["F32", "F16", "BF16", "Q8_0"], typer.Option("--type", help="How to store the weights.")
     ] = "F32",
+    uniform_rank: Annotated[
+        bool, typer.Option("--uniform-rank", help="One rank for all modules, filled up with zeros.")
+    ] = False,
+    modelfile: Annotated[
+        bool, typer.Option("--modelfile", help="Write a Modelfile for Ollama beside it.")
+    ] = False,
+    verify: Verify = False,
+    prompt: Prompts = None,
+    file: PromptFile = None,
     as_json: Json = False,
 ) -> None:
     """Write the blend as one adapter (GGUF).
 
     The stacked adapter is exact, by concatenation. Loaded at scale 1 it gives the blend.
     """
+    from studio.cli.exporters import find_exporter, write_export
     from studio.cli.opening import open_session
     from studio.contracts import ExportRequest
-    from studio.errors import UnsupportedError
     from studio.formats.atomic import check_target
-    from studio.jobs.exporting import export
+    from studio.jobs.exporting import STACKED
+    from studio.lora.serving import llama_server_command
     from studio.registry import load_plugins
 
     check_target(out)
+    texts = texts_of(prompt, file)
     plugins = load_plugins(context.obj.safe_mode)
-    exporter = next((one for one in plugins.exporters if one.name == EXPORTER), None)
-    if exporter is None:
-        raise UnsupportedError(
-            f"no plugin provides the exporter {EXPORTER!r}", remedy="Look at: lora-studio plugins"
-        )
+    exporter = find_exporter(plugins, STACKED, out)
+    options: dict[str, object] = {"type": type_name, "uniform_rank": uniform_rank, "modelfile": modelfile}
     with open_session(base, adapter, plugins, with_alpha(loader_option, alpha), gains) as session:
         assert session.base is not None
         request = ExportRequest(session.base, session.stack.by_key, session.stack.blend)
-        finish(export(request, exporter, out, exporter.Options(type=type_name)))
+        write_export(request, exporter, out, options)
+        command = llama_server_command(session.base.path, out)
+        agreement = verify_export(session, out, plugins, texts) if verify else None
     if as_json:
-        print_json({"path": str(out), "bytes": out.stat().st_size})
+        proof = {} if agreement is None else {"verified": agreement_as_json(agreement)}
+        print_json({"path": str(out), "bytes": out.stat().st_size, **proof})
     else:
         print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+        print(f"serve it: {command}")
+        if agreement is not None:
+            show_agreement(agreement)
+    leave_if_failed(agreement)

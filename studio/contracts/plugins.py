@@ -91,15 +91,26 @@ class ExportRequest:
     combination: Combination | None = None
 
 
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote, and what the user should know of it, one sentence each."""
+
+    path: Path
+    notes: tuple[str, ...] = ()
+
+
 class Exporter(Extension, Protocol):
-    """Writes a blend to one file."""
+    """Writes a blend to one file or folder."""
 
     @property
     def suffix(self) -> str:
-        """The file suffix it writes, such as ``.gguf``."""
+        """The file suffix it writes, such as ``.gguf``; empty where it writes a folder."""
 
     def export(self, request: ExportRequest, path: Path, options: Any) -> Work:
-        """Write the blend atomically; closing the generator early leaves the target as it was."""
+        """Write the blend atomically; closing the generator early leaves the target as it was.
+
+        The work returns an `Exported`, or nothing where there is nothing to say.
+        """
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def replacing(path: Path, protected: Iterable[Path] = ()) -> Iterator[Path]:
         temporary = target.with_name(f".{target.name[:40]}.lora-studio-{secrets.token_hex(4)}.part")
         lock = _create_locked(temporary, target)
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
-        raise _save_error(path, error) from error
+        raise save_error(path, error) from error
     try:
         try:
             yield temporary
@@ -89,7 +89,7 @@ def replacing(path: Path, protected: Iterable[Path] = ()) -> Iterator[Path]:
         with suppress(OSError):  # the file is whole by now; some file systems cannot flush a folder
             flush_to_disk(target.parent)
     except OSError as error:
-        raise _save_error(path, error) from error
+        raise save_error(path, error) from error
     finally:
         with suppress(OSError):  # it took the target's place, or the folder is gone
             temporary.unlink()
@@ -113,7 +113,7 @@ def check_target(path: Path, protected: Iterable[Path] = ()) -> None:
             if wrong:
                 raise OSError(number, os.strerror(number))
     except (OSError, RuntimeError) as error:
-        raise _save_error(path, error) from error
+        raise save_error(path, error) from error
 
 
 def remove_stale_temporaries(folder: Path) -> None:
@@ -171,7 +171,8 @@ def _lock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _save_error(path: Path, error: OSError | RuntimeError) -> SaveError:
+def save_error(path: Path, error: OSError | RuntimeError) -> SaveError:
+    """Say why a file could not be written, and what to do about it."""
     number = error.errno if isinstance(error, OSError) else None
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     remedy = REMEDIES.get(number or 0, "Save under another name or to another disk")

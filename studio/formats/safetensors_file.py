@@ -70,6 +70,18 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     return {name: _as_array(path, info, views[name]["data"]) for name, info in tensors.items()}
 
 
+def read_safetensors_header(path: Path) -> dict[str, TensorInfo]:
+    """Return what the tensors are, in the order of their bytes, without reading those.
+
+    Raises
+    ------
+    FormatError
+        As `read_safetensors` does.
+    """
+    with open_regular_file(path) as file:
+        return _read_header(file, path)
+
+
 def _read_header(file: FileIO, path: Path) -> dict[str, TensorInfo]:
     """Return the tensors by name, in the order of their bytes."""
     size = os.fstat(file.fileno()).st_size

@@ -42,6 +42,8 @@ class ExportDialog(QDialog):
         The path to suggest; its suffix follows the exporter.
     facts
         What is known of the blend, as (name, text).
+    preferred
+        The name of the exporter that is chosen at first, where there is one of this name.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class ExportDialog(QDialog):
         target: Path,
         facts: Sequence[tuple[str, str]] = (),
         parent: QWidget | None = None,
+        *,
+        preferred: str = "",
     ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Export")
@@ -91,7 +95,9 @@ class ExportDialog(QDialog):
         layout.addLayout(head)
         layout.addWidget(self._pages)
         layout.addWidget(self._buttons)
-        self._show_exporter(0)
+        first = max(self.choice.findText(preferred), 0)
+        self.choice.setCurrentIndex(first)
+        self._show_exporter(first)
 
     @property
     def exporter(self) -> Exporter:
@@ -105,11 +111,11 @@ class ExportDialog(QDialog):
 
     @property
     def target(self) -> Path:
-        """The file to write, with the exporter's suffix."""
+        """The file to write, with the exporter's suffix, or the folder."""
         return with_suffix(path_of(self.path_edit.text()), self.exporter.suffix)
 
     def accept(self) -> None:
-        """Close if the target names a file, and one that is not there or may be replaced."""
+        """Close if the target names a file or folder, and one that is not there or may be replaced."""
         if not self.export_button.isEnabled():
             return
         if not self.target.exists() or questions.overwrite(self, self.target):
@@ -124,7 +130,8 @@ class ExportDialog(QDialog):
         self._check()
 
     def _check(self) -> None:
-        self.export_button.setEnabled(names_a_file(self.target))
+        is_folder = not self.exporter.suffix and self.target.name not in ("", "..") and self.target.is_dir()
+        self.export_button.setEnabled(is_folder or names_a_file(self.target))
 
     def _browse(self) -> None:
         suffix = self.exporter.suffix

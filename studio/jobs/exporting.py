@@ -7,20 +7,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from studio.contracts import Exported
 from studio.errors import CancelledError, PluginError, SaveError, StudioError
 from studio.formats.atomic import check_target
+from studio.formats.atomic_folder import check_folder_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from studio.contracts import Exporter, ExportRequest, Work
 
+STACKED = "stacked adapter (GGUF)"
+"""The name of the exporter that is offered first: it loses nothing, and llama.cpp loads it."""
+
 _targets: set[Path] = set()
 _targets_lock = threading.Lock()
 
 
 def export(request: ExportRequest, exporter: Exporter, path: Path, options: Any) -> Work:
-    """Write a blend with an exporter and return the path.
+    """Write a blend with an exporter and return an `Exported`.
 
     Raises
     ------
@@ -30,17 +35,18 @@ def export(request: ExportRequest, exporter: Exporter, path: Path, options: Any)
     PluginError
         If the exporter breaks down.
     """
-    check_target(path, protected=_files_in_use(request))
+    check = check_target if exporter.suffix else check_folder_target
+    check(path, protected=_files_in_use(request))
     with _exclusively(path):
         try:
-            yield from exporter.export(request, path, options)
+            result = yield from exporter.export(request, path, options)
         except (StudioError, CancelledError, OSError, MemoryError):
             raise
         except Exception as error:
             raise PluginError(
                 f"it broke down: {type(error).__name__}: {error}", where=f"exporter {exporter.name}"
             ) from error
-    return path
+    return result if isinstance(result, Exported) else Exported(path)
 
 
 def _files_in_use(request: ExportRequest) -> list[Path]:
@@ -56,7 +62,7 @@ def _exclusively(path: Path) -> Iterator[None]:
     with _targets_lock:
         if target in _targets:
             raise SaveError(
-                "another export writes to this file now",
+                "another export writes to this place now",
                 path=path,
                 remedy="Wait for it, or choose another name",
             )

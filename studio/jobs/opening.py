@@ -145,6 +145,11 @@ def adapter_loader(path: Path, plugins: Plugins) -> AdapterLoader:
         return found.loader
 
 
+def recognises_adapter(path: Path, plugins: Plugins) -> bool:
+    """Say whether some loader takes this for an adapter, rather than for a model."""
+    return holds_adapter(path, plugins.adapter_loaders)
+
+
 def _located(location: str | Path) -> tuple[str, Path]:
     """Return a location in the form that sessions keep, and the path it stands for."""
     path = resources.resolve(str(location)).expanduser()

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from studio.api import GgufFile, MetadataValue, write_gguf
+from studio.api import Adapter, GgufFile, LoraFactors, MetadataValue, write_gguf
+from studio.lora.stack import LoraStack
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -152,3 +153,53 @@ def write_mlx_folder(folder: Path, tensors: Arrays, rank: int, scale: float, **f
 @pytest.fixture(scope="session")
 def write_mlx() -> Callable[..., Path]:
     return write_mlx_folder
+
+
+MakeBlend = Callable[..., LoraStack]
+
+SHAPES = {
+    **{f"blk.{layer}.{target}.weight": shape for layer in range(LAYERS) for target, shape in BLOCK.items()},
+    **EXPERTS,
+    "token_embd.weight": (VOCABULARY, WIDTH),
+    "output.weight": (VOCABULARY, WIDTH),
+}
+
+
+@pytest.fixture(scope="session")
+def make_blend() -> MakeBlend:
+    """Stack adapters of random numbers for the small base: for each its ranks by module, and its scale."""
+
+    def make(*adapters: tuple[dict[str, int], float], stabilised: bool = False) -> LoraStack:
+        stack = LoraStack()
+        for seed, (ranks, scale) in enumerate(adapters):
+            rng = np.random.default_rng(seed)
+            factors = {}
+            for module, rank in ranks.items():
+                *experts, out, inputs = SHAPES[module]
+                a = rng.standard_normal((*experts, rank, inputs), np.float32)
+                b = rng.standard_normal((*experts, out, rank), np.float32)
+                factors[module] = LoraFactors(a, b, 2.0 + seed, rank_stabilised=stabilised)
+            stack.push(Adapter(f"adapter{seed}", factors), scale)
+        return stack
+
+    return make
+
+
+Deltas = Callable[[LoraStack, str], Any]
+
+
+@pytest.fixture(scope="session")
+def dense_blend() -> Deltas:
+    """The whole delta of a blend on one module, float64, shaped like the weight."""
+
+    def dense(stack: LoraStack, module: str) -> Any:
+        total: Any = 0.0
+        for channel in stack.blend.channels:
+            adapter = stack.by_key[channel.key]
+            assert isinstance(adapter, Adapter)
+            if module in adapter.factors:
+                pair = adapter.factors[module]
+                total = total + channel.scale_of(module) * pair.scaling * (pair.b.astype(np.float64) @ pair.a)
+        return total
+
+    return dense

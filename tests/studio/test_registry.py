@@ -82,7 +82,13 @@ def test_first_party_plugins_register_by_the_same_door() -> None:
         "llama.cpp GGUF adapter",
         "zerfoo GGUF adapter",
     ]
-    assert [exporter.name for exporter in registry.exporters] == ["stacked adapter (GGUF)"]
+    assert [exporter.name for exporter in registry.exporters] == [
+        "MLX directory",
+        "PEFT directory",
+        "merged model (Hugging Face)",
+        "stacked adapter (GGUF)",
+        "zerfoo adapter (GGUF)",
+    ]
     assert all(status.error is None for status in registry.statuses)
 
 

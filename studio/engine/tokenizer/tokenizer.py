@@ -68,6 +68,16 @@ class Tokenizer:
         self._user_defined = frozenset(vocabulary.of_type(TokenType.USER_DEFINED))
 
     @property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens."""
+        return self._vocabulary
+
+    @property
+    def framing(self) -> tuple[list[int], list[int]]:
+        """The tokens that come before and after every text: BOS and EOS where the model asks for them."""
+        return self._before, self._after
+
+    @property
     def vocabulary_size(self) -> int:
         """How many tokens there are."""
         return len(self._vocabulary)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +11,13 @@ from PySide6.QtCore import QObject, Qt
 from studio.contracts import EVEN, ExportRequest, LowRankAdapter
 from studio.gui.export_dialog import ExportDialog
 from studio.gui.targets import free_path
-from studio.jobs.exporting import export
+from studio.jobs.exporting import STACKED, export
+from studio.jobs.opening import recognises_adapter
+from studio.lora.serving import llama_server_command
 from studio.resources import demo_session
 
 if TYPE_CHECKING:
-    from studio.contracts import Plugins
+    from studio.contracts import BaseModel, Exported, Plugins
     from studio.gui.controllers.jobs import JobsController
     from studio.gui.main_window import MainWindow
     from studio.gui.notices import Notices
@@ -55,6 +56,7 @@ class ExportsController(QObject):
             free_path(folder / "blend.gguf"),
             blend_facts(self._session),
             self._window,
+            preferred=STACKED,
         )
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.accepted.connect(lambda: self._export(dialog))
@@ -66,12 +68,20 @@ class ExportsController(QObject):
             return
         request = ExportRequest(base, dict(self._session.stack.by_key), self._session.stack.blend)
         path, exporter = dialog.target, dialog.exporter
-        command = f"llama-cli -m {shlex.quote(str(base.path))} --lora {shlex.quote(str(path))}"
         self._jobs.run(
             f"Export {path.name}",
             export(request, exporter, path, dialog.options),
-            lambda _: self._notices.info(f"Exported {path.name}. Try it: {command}"),
+            lambda exported: self._tell(exported, base),
         )
+
+    def _tell(self, exported: Exported, base: BaseModel) -> None:
+        """Say what was written, what to know of it and, of a GGUF file, how to serve it."""
+        text = ". ".join((f"Exported {exported.path.name}", *exported.notes))
+        if exported.path.suffix == ".gguf":
+            is_adapter = recognises_adapter(exported.path, self._plugins)
+            model, adapter = (base.path, exported.path) if is_adapter else (exported.path, None)
+            text += f". Serve it: {llama_server_command(model, adapter)}"
+        self._notices.info(text)
 
 
 def blend_facts(session: Session) -> list[tuple[str, str]]:

@@ -26,6 +26,7 @@ from studio.api import (
     SaveError,
     StudioError,
     UnsupportedError,
+    write_gguf,
 )
 from studio.lora.report import bind
 from studio.lora.stack import LoraStack
@@ -116,7 +117,7 @@ def test_any_blend_comes_back_as_it_went(
         assert error_of(adapter, stack, module, MODULES[module]) < 1e-5
 
 
-@pytest.mark.parametrize(("kind", "bound"), [("F32", 1e-6), ("F16", 1e-3)])
+@pytest.mark.parametrize(("kind", "bound"), [("F32", 1e-6), ("F16", 1e-3), ("BF16", 8e-3), ("Q8_0", 1e-2)])
 @pytest.mark.parametrize("master", [1.0, 1e-5, 1e5])
 def test_real_adapters_keep_their_blend(
     smollm2: GgufFile, data_dir: Path, tmp_path: Path, kind: Any, bound: float, master: float
@@ -171,7 +172,7 @@ def test_keys_names_and_shapes_are_llama_cpps(
     }
 
 
-@pytest.mark.parametrize("kind", ["F32", "F16"])
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
 def test_all_tensors_have_the_chosen_type(
     small_base: SmallBase, stack: LoraStack, tmp_path: Path, kind: Any
 ) -> None:
@@ -180,7 +181,66 @@ def test_all_tensors_have_the_chosen_type(
     assert {tensor.tensor_type.name for tensor in reader.tensors} == {kind}
 
 
+def test_q8_0_is_for_rows_of_whole_blocks(smollm2: GgufFile, data_dir: Path, tmp_path: Path) -> None:
+    """As in llama.cpp's converter, what does not divide into blocks of 32 is F16: B, whose rows are ranks."""
+    stack = LoraStack()
+    stack.push(reload(data_dir / "smollm2-fortune-f16.gguf", smollm2))
+    export(smollm2, stack, tmp_path / "stacked.gguf", StackedOptions("Q8_0"))
+    types = {
+        tensor.name[-6:]: tensor.tensor_type.name for tensor in GGUFReader(tmp_path / "stacked.gguf").tensors
+    }
+    assert types == {"lora_a": "Q8_0", "lora_b": "F16"}
+
+
+def test_a_uniform_rank_means_the_same_by_any_readers_scale(
+    small_base: SmallBase, stack: LoraStack, tmp_path: Path
+) -> None:
+    """oxillama scales by lora.alpha / lora.r, llama.cpp by alpha / the rank of the tensor."""
+    export(small_base(), stack, tmp_path / "stacked.gguf", StackedOptions(uniform_rank=True))
+    file = GgufFile.open(tmp_path / "stacked.gguf")
+    rank, alpha = file.metadata["lora.r"], file.metadata["lora.alpha"]
+    assert (rank, alpha) == (6, file.metadata["adapter.lora.alpha"])
+    a, b = (file.dense(f"blk.0.ffn_up.weight.lora_{half}") for half in "ab")
+    file.close()
+    assert (a.shape, b.shape) == ((6, 16), (24, 6))
+    x = np.random.default_rng(0).standard_normal((4, 16), np.float32)
+    assert isinstance(alpha, float)
+    np.testing.assert_allclose(
+        alpha / 6 * x @ a.T @ b.T, stack.apply("blk.0.ffn_up.weight", x, 24), rtol=1e-4, atol=1e-5
+    )
+    adapter = reload(tmp_path / "stacked.gguf", small_base())
+    assert adapter.ranks == (6,)
+    for module in adapter.modules:
+        assert error_of(adapter, stack, module, MODULES[module]) < 1e-5
+
+
+def test_a_modelfile_is_written_beside_it_and_never_over_another(
+    small_base: SmallBase, stack: LoraStack, tmp_path: Path
+) -> None:
+    path = tmp_path / "stacked.gguf"
+    export(small_base(), stack, path, StackedOptions(modelfile=True))
+    lines = (tmp_path / "Modelfile").read_text(encoding="utf-8").splitlines()
+    assert lines[1:] == [f"FROM {small_base().path}", f"ADAPTER {path}"]
+    (tmp_path / "Modelfile").write_text("FROM mine\n")
+    path.unlink()
+    with pytest.raises(SaveError, match="there is one already"):
+        export(small_base(), stack, path, StackedOptions(modelfile=True))
+    assert not path.exists()
+
+
 # What it refuses
+
+
+def test_a_tied_embedding_is_refused_since_llama_cpp_breaks_down_on_it(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"general.architecture": "llama"}
+    write_gguf(tmp_path / "tied.gguf", keys, {"token_embd.weight": np.ones((32, 16), np.float32)})
+    base = GgufFile.open(tmp_path / "tied.gguf")
+    stack = LoraStack()
+    stack.push(make_adapter({"token_embd.weight": 2}))
+    with pytest.raises(MismatchError, match="breaks down on an adapter") as caught:
+        export(base, stack, tmp_path / "stacked.gguf")
+    assert "Merge the blend" in str(caught.value.remedy)
+    base.close()
 
 
 def test_a_silent_blend_is_refused(small_base: SmallBase, stack: LoraStack, tmp_path: Path) -> None:

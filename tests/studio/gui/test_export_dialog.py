@@ -63,6 +63,31 @@ def test_the_suffix_follows_the_exporter(dialog: ExportDialog, tmp_path: Path) -
     assert dialog.target == tmp_path / "blend v1.5.gguf"
 
 
+def test_an_exporter_without_a_suffix_writes_a_folder(
+    qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporters = [NullExporter("stacked", ".gguf"), NullExporter("PEFT directory", "")]
+    dialog = ExportDialog(exporters, tmp_path / "blend.gguf", preferred="PEFT directory")
+    qtbot.addWidget(dialog)
+    assert dialog.exporter is exporters[1]
+    assert dialog.target == tmp_path / "blend"
+    assert dialog.export_button.isEnabled()
+    monkeypatch.setattr(questions, "overwrite", lambda parent, path: True)
+    (tmp_path / "blend").mkdir()
+    dialog.path_edit.setText(str(tmp_path / "blend"))
+    assert dialog.export_button.isEnabled()
+    for typed in ("", ".", ".."):
+        dialog.path_edit.setText(typed)
+        assert not dialog.export_button.isEnabled()
+    dialog.path_edit.setText(str(tmp_path / "blend"))
+    dialog.choice.setCurrentIndex(0)
+    assert dialog.target == tmp_path / "blend.gguf"
+    dialog.choice.setCurrentIndex(1)
+    dialog.accept()
+    assert dialog.result() == QDialog.DialogCode.Accepted
+    assert dialog.target == tmp_path / "blend"
+
+
 @pytest.mark.parametrize("replace", [True, False])
 def test_a_file_is_replaced_only_when_the_user_says_so(
     dialog: ExportDialog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: bool

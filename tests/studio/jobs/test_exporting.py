@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 import pytest
 
-from studio.contracts import BASE_ALONE, ExportRequest, Progress, Work
+from studio.contracts import BASE_ALONE, Exported, ExportRequest, Progress, Work
 from studio.errors import PluginError, SaveError
 from studio.formats.atomic import write_atomically
 from studio.formats.gguf_file import GgufFile
@@ -57,7 +57,7 @@ def finish(work: Work) -> Any:
 
 def test_the_exporter_writes_and_the_path_comes_back(request_: ExportRequest, tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
-    assert finish(export(request_, TextExporter(), path, Options())) == path
+    assert finish(export(request_, TextExporter(), path, Options())) == Exported(path)
     assert path.read_text() == "exported"
 
 

@@ -139,7 +139,7 @@ def test_an_export_sounds_like_the_blend(desk: Desk, qtbot: QtBot, tmp_path: Pat
     with qtbot.waitSignal(desk.notices.shown) as shown:
         dialog.accept()
     assert shown.args is not None
-    assert "llama-cli -m" in shown.args[0]
+    assert "llama-server -m" in shown.args[0]
     assert str(tmp_path / "blend.gguf") in shown.args[0]
 
     desk.window.commands.clear.trigger()

@@ -1,0 +1,90 @@
+"""`lora-studio export`: write a blend by any exporter there is."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from studio.cli.command_line import AdapterGains, Alpha, Base, Json, LoaderOptions, parse_path, with_alpha
+from studio.cli.output import print_json
+from studio.cli.verification import (
+    PromptFile,
+    Prompts,
+    Verify,
+    agreement_as_json,
+    leave_if_failed,
+    show_agreement,
+    texts_of,
+    verify_export,
+)
+
+
+def export(
+    context: typer.Context,
+    base: Base,
+    adapter: Annotated[
+        list[str],
+        typer.Option("--adapter", metavar="PATH[:SCALE]", help="An adapter and its scale. Repeatable."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="DST", help="The file or folder to write.", parser=parse_path),
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="FORMAT", help="An exporter by (a part of) its name, such as hugging."),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="An option of the exporter. Repeatable."),
+    ] = None,
+    gains: AdapterGains = None,
+    loader_option: LoaderOptions = None,
+    alpha: Alpha = None,
+    verify: Verify = False,
+    prompt: Prompts = None,
+    file: PromptFile = None,
+    as_json: Json = False,
+) -> None:
+    """Write the blend in any format there is an exporter for.
+
+    Without --to, a name that ends in .gguf is a stacked adapter, any other a PEFT directory.
+    """
+    from studio.cli.exporters import (
+        check_exporter_target,
+        find_exporter,
+        parse_options,
+        size_of,
+        write_export,
+    )
+    from studio.cli.opening import open_session
+    from studio.contracts import ExportRequest
+    from studio.registry import load_plugins
+
+    plugins = load_plugins(context.obj.safe_mode)
+    exporter = find_exporter(plugins, to, out)
+    check_exporter_target(exporter, out)
+    options = parse_options(option)
+    texts = texts_of(prompt, file)
+    with open_session(base, adapter, plugins, with_alpha(loader_option, alpha), gains) as session:
+        assert session.base is not None
+        request = ExportRequest(session.base, session.stack.by_key, session.stack.blend)
+        exported = write_export(request, exporter, out, options)
+        agreement = verify_export(session, out, plugins, texts) if verify else None
+    result: dict[str, Any] = {
+        "path": str(out),
+        "format": exporter.name,
+        "bytes": size_of(out),
+        "notes": list(exported.notes),
+    }
+    if agreement is not None:
+        result["verified"] = agreement_as_json(agreement)
+    if as_json:
+        print_json(result)
+    else:
+        print(f"wrote {out} ({exporter.name}, {result['bytes'] / 1e6:.1f} MB)")
+        for note in exported.notes:
+            print(f"note: {note}")
+        if agreement is not None:
+            show_agreement(agreement)
+    leave_if_failed(agreement)

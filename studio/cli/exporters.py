@@ -1,0 +1,71 @@
+"""Finding an exporter by what the command line says, and writing with it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from studio.cli.output import finish
+from studio.contracts import Exported, Exporter, ExportRequest, Plugins
+from studio.errors import UnsupportedError
+from studio.formats.atomic import check_target
+from studio.formats.atomic_folder import check_folder_target
+from studio.jobs.exporting import STACKED, export
+from studio.jobs.options import make_options
+
+FOLDER = "PEFT directory"
+
+
+def find_exporter(plugins: Plugins, name: str | None, target: Path) -> Exporter:
+    """Return the exporter whose name this is or stands in, or the one that a target without a name tells.
+
+    Raises
+    ------
+    UnsupportedError
+        None is meant, or several are.
+    """
+    wanted = name or (STACKED if target.suffix.lower() == ".gguf" else FOLDER)
+    exact = [one for one in plugins.exporters if one.name.lower() == wanted.lower()]
+    found = exact or [one for one in plugins.exporters if wanted.lower() in one.name.lower()]
+    if len(found) != 1:
+        there = ", ".join(repr(one.name) for one in found or plugins.exporters)
+        raise UnsupportedError(
+            f"{len(found) or 'no'} exporters are called {wanted!r}", remedy=f"Choose one of {there}"
+        )
+    return found[0]
+
+
+def check_exporter_target(exporter: Exporter, target: Path) -> None:
+    """Refuse a target before the work. Raises `SaveError`."""
+    (check_target if exporter.suffix else check_folder_target)(target)
+
+
+def parse_options(texts: Sequence[str] | None) -> dict[str, object]:
+    """Read NAME=VALUE texts.
+
+    Raises
+    ------
+    typer.BadParameter
+        If one has no name or no equals sign.
+    """
+    options: dict[str, object] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--option")
+        options[name] = value
+    return options
+
+
+def write_export(
+    request: ExportRequest, exporter: Exporter, target: Path, options: dict[str, object]
+) -> Exported:
+    """Write with an exporter, with progress on stderr. Raises `StudioError`."""
+    exported: Exported = finish(export(request, exporter, target, make_options(exporter, options)))
+    return exported
+
+
+def size_of(path: Path) -> int:
+    """Return the size of a file, or of all files in a folder, in bytes."""
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)

@@ -1,0 +1,65 @@
+"""`lora-studio verify`: whether an exported file answers as the live blend does."""
+
+from typing import Annotated
+
+import typer
+
+from studio.cli.command_line import (
+    AdapterGains,
+    Alpha,
+    Backend,
+    Base,
+    Json,
+    LoaderOptions,
+    Residency,
+    with_alpha,
+)
+from studio.cli.output import print_json
+from studio.cli.verification import (
+    PromptFile,
+    Prompts,
+    agreement_as_json,
+    leave_if_failed,
+    show_agreement,
+    texts_of,
+    verify_export,
+)
+
+
+def verify(
+    context: typer.Context,
+    base: Base,
+    exported: Annotated[
+        str, typer.Argument(metavar="EXPORTED", help="The exported adapter or model.", show_default=False)
+    ],
+    adapter: Annotated[
+        list[str],
+        typer.Option("--adapter", metavar="PATH[:SCALE]", help="An adapter and its scale. Repeatable."),
+    ],
+    prompt: Prompts = None,
+    file: PromptFile = None,
+    gains: AdapterGains = None,
+    loader_option: LoaderOptions = None,
+    alpha: Alpha = None,
+    backend: Backend = "auto",
+    weights: Residency = "auto",
+    as_json: Json = False,
+) -> None:
+    """Compare an exported file with the blend it was made of.
+
+    An adapter is put on the base at scale 1, a model runs by itself. The exit code is 3 where it differs by
+    more than its type explains.
+    """
+    from studio.cli.opening import open_session
+    from studio.registry import load_plugins
+    from studio.resources import resolve
+
+    texts = texts_of(prompt, file)
+    plugins = load_plugins(context.obj.safe_mode)
+    with open_session(base, adapter, plugins, with_alpha(loader_option, alpha), gains) as session:
+        agreement = verify_export(session, resolve(exported).expanduser(), plugins, texts, backend, weights)
+    if as_json:
+        print_json(agreement_as_json(agreement))
+    else:
+        show_agreement(agreement)
+    leave_if_failed(agreement)
