@@ -77,9 +77,13 @@ class Phi3(Llama):
         tensors.allow(SHORT_FACTORS, size.angles)
         return tensors
 
+    def is_long(self, horizon: int) -> bool:
+        """Say whether a sequence may become longer than the original context."""
+        return horizon > self.original_context
+
     def views(self, run: ForwardPass) -> Sequence[View]:
         """Say how each layer looks at the positions."""
-        rope = self.long_rope if run.horizon > self.original_context else self.rope
+        rope = self.long_rope if self.is_long(run.horizon) else self.rope
         return [view(run, rope, self.window)] * len(self.layers)
 
     def queries_keys_values(self, run: ForwardPass, index: int, normed: Array) -> tuple[Array, Array, Array]:
