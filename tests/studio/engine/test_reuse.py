@@ -336,6 +336,22 @@ def test_every_architecture_can_go_on(
     file.close()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_going_on_is_a_run_in_two_passes_to_the_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = GgufFile.open(FOLDER / f"{name}.gguf")
+    with np.load(FOLDER / f"{name}.npz") as arrays:
+        tokens = arrays["tokens_0"].tolist()
+    engine, bare = (LocalEngine(choose_backend("numpy"), reuse=reuse) for reuse in (True, False))
+    for one in (engine, bare):
+        one.open(file)
+    first = len(tokens) * 2 // 3
+    engine.evaluate(tokens[:first], BASE_ALONE)
+    found = engine.evaluate(tokens, BASE_ALONE).logits
+    monkeypatch.setattr(decoder, "PASS_COLUMNS", first)
+    np.testing.assert_array_equal(found, bare.evaluate(tokens, BASE_ALONE).logits)
+    file.close()
+
+
 def test_longrope_goes_on_only_with_positions_turned_alike() -> None:
     file = GgufFile.open(FOLDER / "phi3-longrope.gguf")
     engine, bare = (LocalEngine(choose_backend("numpy"), reuse=reuse) for reuse in (True, False))
