@@ -207,6 +207,19 @@ def test_without_reuse_everything_runs(base: Any, monkeypatch: pytest.MonkeyPatc
         assert watched.took() == layers(ALL_LAYERS, 0, 7)
 
 
+def test_what_is_kept_makes_room_where_memory_runs_out(strict_device: Any, base: Any) -> None:
+    engine = LocalEngine(choose_backend("cupy"))
+    engine.open(base)
+    expected = engine.evaluate(TOKENS, BASE_ALONE).logits
+    assert engine._base is not None
+    alone = engine._base.traces.nbytes
+    engine.evaluate([8, 9], BASE_ALONE)
+    assert engine._base.traces.nbytes > alone
+    strict_device.failures = [strict_device.cuda.memory.OutOfMemoryError("4 GB")] * 2
+    np.testing.assert_array_equal(engine.evaluate(TOKENS, BASE_ALONE).logits, expected)
+    assert engine._base.traces.nbytes == alone
+
+
 # Streams
 
 
