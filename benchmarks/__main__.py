@@ -16,6 +16,7 @@ NAMES = (
     "memory",
     "stack-size",
     "sweep",
+    "reuse",
     "open",
     "norms",
     "desk",

@@ -107,6 +107,15 @@ class Engine(Protocol):
     ) -> list[Evaluation]:
         """Evaluate the last position of the same tokens under several blends."""
 
+    def evaluate_batch(
+        self,
+        sequences: Sequence[Sequence[int]],
+        states: Sequence[BlendState],
+        *,
+        cancelled: Cancelled = never,
+    ) -> list[Evaluation]:
+        """Evaluate the last position of several sequences of any lengths, each under a blend of its own."""
+
     def generate(
         self,
         tokens: Sequence[int],

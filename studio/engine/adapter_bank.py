@@ -218,16 +218,15 @@ class BoundBlends:
             output += member.b[expert] @ hidden[member.ranks]  # [out, R_m] @ [R_m, C] -> [out, C]
 
     def add_to_embedding(self, tokens: Array, embedded: Array) -> None:
-        """Add the delta of T tokens to their embedding ``[width, N * T]``, in place.
+        """Add the delta of the tokens ``[N * T]`` to their embedding ``[width, N * T]``, in place.
 
         Tokens pick rows of W = ``[vocabulary, width]``, and so rows of B A: sum_i s_i A_i^T B_i[token].
         """
         packed = self.bank.packed.get((EMBEDDING,))
         if packed is None or not self.audible[packed.members[0].number]:
             return
-        blends = self.rank_scales.shape[1]
-        rows = packed.members[0].b[tokens]  # [T, R]
-        hidden = self._scaled(packed, self.bank.backend.xp.tile(rows.T, (1, blends)))  # [R, N * T]
+        rows = packed.members[0].b[tokens]  # [N * T, R]
+        hidden = self._scaled(packed, rows.T)  # [R, N * T]
         embedded += packed.a.T @ hidden
 
     def _audible_members(self, packed: PackedGroup) -> list[PackedMember]:

@@ -1,4 +1,4 @@
-"""A token sequence under N blends: fed in passes of bearable size, read out as logits and scores."""
+"""Token sequences under a blend each: fed in passes of bearable size, read out as logits and scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 
 from studio.contracts import Cancelled, FloatArray, never
 from studio.engine.forward import BlendPass
-from studio.engine.kv_cache import KvCache
 from studio.engine.operators import log_normaliser
 from studio.errors import EngineError
 
@@ -16,9 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from studio.engine.adapter_bank import BoundBlends
-    from studio.engine.backend import Array, Backend
+    from studio.engine.backend import Array, Backend, HostArray
     from studio.engine.kernel_decoder import KernelDecoder
     from studio.engine.model import Model
+    from studio.engine.trace import Start
     from studio.engine.weights import Weights
 
 PASS_COLUMNS = 256
@@ -29,7 +29,7 @@ HEAD_COLUMNS = 64
 
 
 class Decoder:
-    """Feeds a sequence to a model from its first token on, and remembers it in a cache.
+    """Feeds N sequences to a model, and remembers them in a cache.
 
     Whatever overflows float32 on the way reaches the logits as infinity or NaN, so only they are looked at;
     every reading raises `EngineError` for it.
@@ -37,13 +37,11 @@ class Decoder:
     Parameters
     ----------
     blends
-        The bound blends; None where all of them are the base alone.
-    count
-        N, how many blends there are.
-    capacity
-        How many positions to make room for at once.
+        The N bound blends; None where all of them are the base alone.
+    start
+        Where to begin, and what takes note of it.
     horizon
-        How long the sequence may become; None is no longer than `capacity`.
+        How long the sequences may become.
     kernels
         Decode single tokens, where they can; None leaves all to the backend.
     """
@@ -54,10 +52,9 @@ class Decoder:
         model: Model,
         weights: Weights,
         blends: BoundBlends | None,
+        start: Start,
         *,
-        count: int,
-        capacity: int,
-        horizon: int | None = None,
+        horizon: int,
         kernels: KernelDecoder | None = None,
         cancelled: Cancelled = never,
     ) -> None:
@@ -66,20 +63,50 @@ class Decoder:
         self._model = model
         self._weights = weights
         self._blends = blends
-        self._horizon = capacity if horizon is None else horizon
+        self._horizon = horizon
         self._cancelled = cancelled
-        self._cache = KvCache(backend.xp, model.cache_shape, count, capacity)
+        self._cache = start.cache
+        self._trace = start.trace
+        self._first_layer = start.layer
+        self._known = start.inputs  # what enters the first layer at the next positions
 
-    def last_logits(self, tokens: Sequence[int]) -> FloatArray:
-        """Feed tokens, and return the logits after the last of them, ``[N, V]``."""
-        if len(tokens) == 1 and self._kernels is not None:
-            run = self._pass(tokens)
-            run.enter_layer()
+    def last_logits(self, rows: Sequence[Sequence[int]]) -> FloatArray:
+        """Feed each sequence its next tokens, and return the logits after the last of each, ``[N, V]``.
+
+        Shorter rows are padded: no position looks at later ones. They cannot be fed again.
+        """
+        longest = max(map(len, rows))
+        padded = np.array([[*row, *[row[-1]] * (longest - len(row))] for row in rows], dtype=np.int64)
+        last: list[Array] = [None] * len(rows)
+        done = 0
+        for run, hidden in self._feed(padded):
+            by_row = hidden.reshape(hidden.shape[0], run.blends, run.length)
+            for number, row in enumerate(rows):
+                if done < len(row) <= done + run.length:
+                    last[number] = by_row[:, number, len(row) - 1 - done]  # [width]
+            done += run.length
+        run.poll()
+        logits = self._model.logits(run, self._backend.xp.stack(last, axis=1))
+        return np.ascontiguousarray(self._finite(self._backend.to_host(logits)).T)
+
+    def next_logits(self, token: int) -> FloatArray:
+        """Feed one sequence its next token, and return the logits after it, ``[V]``."""
+        if self._kernels is not None and self._trace is None:
+            run = self._pass(np.array([[token]]))
+            run.poll()
             logits = self._kernels.logits(run, self._blends)
             if logits is not None:
-                return self._finite(logits[None])
-        *_, (run, hidden) = self._feed(tokens)
-        return self._last(run, hidden)
+                return self._finite(logits)
+        numpy_logits: FloatArray = self.last_logits([[token]])[0]
+        return numpy_logits
+
+    def leave_trace(self, room: int) -> None:
+        """Go on with a copy of the cache that has room for more positions: the trace is for others."""
+        if self._trace is not None:
+            length = self._cache.length
+            self._cache = self._cache.fork(1, self._model.cache_shape.layers, length, length + room)
+            self._cache.length = length
+            self._trace = None
 
     def all_logits(self, tokens: Sequence[int]) -> FloatArray:
         """Feed tokens to one blend, and return the logits after each, ``[T, V]``."""
@@ -104,16 +131,10 @@ class Decoder:
 
     def _logits(self, tokens: Sequence[int]) -> Iterator[tuple[int, Array]]:
         """Feed tokens; yield the first position and the logits ``[V, C]`` of a few positions at a time."""
-        for run, hidden in self._feed(tokens):
+        for run, hidden in self._feed(np.array([tokens], dtype=np.int64)):
             for first in range(0, run.length, HEAD_COLUMNS):
-                run.enter_layer()
+                run.poll()
                 yield run.start + first, self._model.logits(run, hidden[:, first : first + HEAD_COLUMNS])
-
-    def _last(self, run: BlendPass, hidden: Array) -> FloatArray:
-        last = hidden.reshape(hidden.shape[0], run.blends, run.length)[:, :, -1]  # [width, N]
-        run.enter_layer()
-        logits = self._model.logits(run, self._backend.xp.ascontiguousarray(last))
-        return np.ascontiguousarray(self._finite(self._backend.to_host(logits)).T)
 
     def _finite(self, values: FloatArray) -> FloatArray:
         """Return the values, or raise `EngineError` naming the layer where they first were not finite."""
@@ -127,17 +148,27 @@ class Decoder:
             )
         raise EngineError(f"the blend overflows float32 at {place}", remedy="Lower the scales")
 
-    def _feed(self, tokens: Sequence[int]) -> Iterator[tuple[BlendPass, Array]]:
-        """Run tokens through the layers pass by pass; yield each pass and its hidden ``[width, N * T]``."""
-        length = max(1, PASS_COLUMNS // self._cache.blends)
-        for first in range(0, len(tokens), length):
-            part = tokens[first : first + length]
-            run = self._pass(part)
+    def _feed(self, tokens: HostArray) -> Iterator[tuple[BlendPass, Array]]:
+        """Run tokens ``[N, T]`` pass by pass; yield each pass and its hidden states ``[width, N * T]``."""
+        rows, total = tokens.shape
+        most = max(1, PASS_COLUMNS // rows)
+        done = 0
+        while done < total:
+            count = min(most, total - done)
+            resumed = None
+            if self._known is not None:
+                count = min(count, self._known.shape[1])
+                resumed = self._backend.xp.tile(self._known[:, :count], (1, rows))
+                self._known = self._known[:, count:] if count < self._known.shape[1] else None
+            run = self._pass(tokens[:, done : done + count], resumed)
             hidden = self._model.hidden(run)
-            self._cache.advance(run.length)
+            self._cache.advance(count)
+            if self._trace is not None:
+                self._trace.add(run.entered)
             yield run, hidden
+            done += count
 
-    def _pass(self, tokens: Sequence[int]) -> BlendPass:
+    def _pass(self, tokens: HostArray, resumed: Array | None = None) -> BlendPass:
         return BlendPass(
             self._backend,
             self._weights,
@@ -146,4 +177,7 @@ class Decoder:
             tokens,
             self._horizon,
             self._cancelled,
+            first_layer=0 if resumed is None else self._first_layer,
+            resumed=resumed,
+            traced=self._trace is not None,
         )

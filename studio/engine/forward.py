@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from studio.errors import CancelledError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from studio.contracts import Cancelled
     from studio.engine.adapter_bank import BoundBlends
     from studio.engine.backend import Array, Backend, HostArray
@@ -20,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BlendPass:
-    """The `ForwardPass` of N blends over the same tokens.
+    """The `ForwardPass` of N blends, each over tokens of its own.
 
     Parameters
     ----------
@@ -31,9 +27,18 @@ class BlendPass:
     cache
         Holds the positions before; its `length` is where the new ones start.
     tokens
-        The T new tokens.
+        The new tokens, int64 ``[N, T]``.
     horizon
-        How long the sequence may become.
+        How long the sequences may become.
+    first_layer, resumed
+        Where to begin, if not with the embedding.
+    traced
+        Whether to note in `entered` what enters the layers.
+
+    Attributes
+    ----------
+    entered
+        What entered each layer, and last the norm after them, by index; what was resumed is not among it.
     """
 
     def __init__(
@@ -42,9 +47,13 @@ class BlendPass:
         weights: Weights,
         blends: BoundBlends | None,
         cache: KvCache,
-        tokens: Sequence[int],
+        tokens: HostArray,
         horizon: int,
         cancelled: Cancelled,
+        *,
+        first_layer: int = 0,
+        resumed: Array | None = None,
+        traced: bool = False,
     ) -> None:
         self._backend = backend
         self._weights = weights
@@ -54,21 +63,30 @@ class BlendPass:
         self.xp: Any = backend.xp
         self.cache = cache
         self.start = cache.length
-        self.length = len(tokens)
-        self.blends = cache.blends
+        self.blends, self.length = tokens.shape
         self.horizon = horizon
+        self.first_layer = first_layer
+        self.resumed = resumed
+        self.entered: dict[int, Array] = {}
+        self._traced = traced
 
-    def enter_layer(self) -> None:
+    def poll(self) -> None:
         """Leave with `CancelledError` once cancelled."""
         if self._cancelled():
             raise CancelledError
 
+    def enter_layer(self, index: int, x: Array) -> None:
+        """Note what enters a layer, where that is asked for; leave with `CancelledError` once cancelled."""
+        self.poll()
+        if self._traced and x is not self.resumed:
+            self.entered[index] = x
+
     def embed(self) -> Array:
         """Look the new tokens up in the embedding: ``[width, N * T]``."""
-        embedded = self.xp.tile(self._weights.embed(self._tokens, self._backend).T, (1, self.blends))
+        tokens = self._tokens.reshape(-1)  # row by row
+        embedded = self.xp.ascontiguousarray(self._weights.embed(tokens, self._backend).T)
         if self._deltas is not None:
-            tokens = self._backend.to_device(np.asarray(self._tokens, dtype=np.int64))
-            self._deltas.add_to_embedding(tokens, embedded)
+            self._deltas.add_to_embedding(self._backend.to_device(tokens), embedded)
         return embedded
 
     def vector(self, name: str) -> Array:

@@ -17,6 +17,11 @@ class CacheShape:
     groups: int
     head_size: int
 
+    @property
+    def position_bytes(self) -> int:
+        """Size of one position of one blend in memory."""
+        return 4 * 2 * self.layers * self.groups * self.head_size
+
 
 class KvCache:
     """Keys and values ``[N, groups, capacity, head_size]`` of each layer, for N blends of the same positions.
@@ -44,6 +49,22 @@ class KvCache:
         self._keys = [self._empty(capacity) for _ in range(shape.layers)]
         self._values = [self._empty(capacity) for _ in range(shape.layers)]
 
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+        return self.blends * self.capacity * self._shape.position_bytes
+
+    def fork(self, blends: int, layers: int, positions: int, capacity: int) -> KvCache:
+        """Copy the first positions in the first layers, of a cache of one blend, for several.
+
+        The copy has the length 0: what lies beyond it waits until a pass has been over it.
+        """
+        copy = KvCache(self._xp, self._shape, blends, capacity)
+        for layer in range(layers):
+            for mine, its in zip(self.layer(layer), copy.layer(layer), strict=True):
+                its[:, :, :positions] = mine[:, :, :positions]
+        return copy
+
     def append(self, layer: int, keys: Array, values: Array) -> tuple[Array, Array]:
         """Store the keys and values ``[groups, head_size, N, T]`` of T new positions of one layer.
 
@@ -68,11 +89,12 @@ class KvCache:
         """Make room for so many positions in every layer, and for more to come."""
         if positions <= self.capacity:
             return
-        self.capacity = max(positions, 2 * self.capacity)
+        capacity = max(positions, 2 * self.capacity)
         for arrays in (self._keys, self._values):
             for layer, array in enumerate(arrays):
-                arrays[layer] = self._empty(self.capacity)
+                arrays[layer] = self._empty(capacity)
                 arrays[layer][:, :, : self.length] = array[:, :, : self.length]
+        self.capacity = capacity
 
     def advance(self, count: int) -> None:
         """Count the positions that every layer has appended."""

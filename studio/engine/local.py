@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -21,33 +20,26 @@ from studio.contracts import (
     never,
 )
 from studio.engine.adapter_bank import AdapterBank, signature_of
+from studio.engine.batching import batches
 from studio.engine.decoder import Decoder
-from studio.engine.kernel_decoder import KernelDecoder
-from studio.engine.models import model_for
+from studio.engine.kv_cache import KvCache
+from studio.engine.open_base import OpenBase
 from studio.engine.residency import NAMES
 from studio.engine.sampling import check_sampling, choose_token
-from studio.engine.weights import Weights
+from studio.engine.trace import Start
 from studio.errors import CancelledError, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from studio.engine.adapter_bank import BoundBlends
     from studio.engine.backend import Backend
-    from studio.engine.model import Model
     from studio.engine.residency import Residency
 
+Result = TypeVar("Result")
 
 GENERATION_ROOM = 128
 """For how many new tokens a stream makes room at first."""
-
-
-@dataclass(frozen=True)
-class OpenBase:
-    """A base's model, its weights on the device, and the kernels that decode with them."""
-
-    model: Model
-    weights: Weights
-    kernels: KernelDecoder
 
 
 class LocalEngine:
@@ -59,11 +51,14 @@ class LocalEngine:
         Who computes.
     residency
         How the weights lie in memory.
+    reuse
+        Whether an evaluation begins where it first differs from an earlier one, which is kept for that.
     """
 
-    def __init__(self, backend: Backend, residency: Residency = "auto") -> None:
+    def __init__(self, backend: Backend, residency: Residency = "auto", *, reuse: bool = True) -> None:
         self._backend = backend
         self._residency = residency
+        self._reuse = reuse
         self._base: OpenBase | None = None
         self._bank: AdapterBank | None = None
 
@@ -83,10 +78,9 @@ class LocalEngine:
 
     def open(self, base: BaseModel) -> None:
         """Make this the base, with no adapters attached; where that fails, the old one stays as it was."""
-        model = model_for(base)
-        weights = Weights.load(base, model, self._backend, self._residency)
+        opened = OpenBase.load(base, self._backend, self._residency, reuse=self._reuse)
         self.close()
-        self._base = OpenBase(model, weights, KernelDecoder(base, model, weights, self._backend))
+        self._base = opened
 
     def prepare(self) -> bool:
         """Load the compiled kernels now instead of beside the first stream; say whether they can be used."""
@@ -94,9 +88,11 @@ class LocalEngine:
 
     def attach(self, adapters: Mapping[str, DeltaAdapter]) -> None:
         """Make exactly these adapters available. Raises `MismatchError` for one that does not fit."""
-        weights = self._opened().weights
+        base = self._opened()
         if self._bank is None or self._bank.signature != signature_of(adapters):
-            self._bank = self._backend.run(lambda: AdapterBank(adapters, weights, self._backend))
+            self._bank = self._run(lambda: AdapterBank(adapters, base.weights, self._backend))
+            base.heard.attach(self._bank.adapters, self._bank.signature)
+            base.traces.keep_only(base.heard.numbers)
 
     def evaluate(
         self,
@@ -108,33 +104,48 @@ class LocalEngine:
     ) -> Evaluation:
         """Run the tokens through the blend. Raises `CancelledError` at the next layer once cancelled."""
         if positions == "last":
-            return self.evaluate_many(tokens, [state], cancelled=cancelled)[0]
+            return self.evaluate_batch([tokens], [state], cancelled=cancelled)[0]
         started = time.perf_counter()
         ids = self._checked(tokens)
 
         def work() -> tuple[FloatArray, FloatArray | None]:
-            decoder = self._decoder([state], len(ids), cancelled)
+            cache = KvCache(self._backend.xp, self._opened().model.cache_shape, 1, len(ids))
+            blends = self._current_bank().bind([state])
+            decoder = self._decoder(blends, Start(cache), len(ids), cancelled)
             return decoder.scores(ids) if positions == "scores" else (decoder.all_logits(ids), None)
 
-        logits, scores = self._backend.run(work)
+        logits, scores = self._run(work)
         return Evaluation(tuple(ids), state, logits, scores, _milliseconds_since(started))
 
     def evaluate_many(
         self, tokens: Sequence[int], states: Sequence[BlendState], *, cancelled: Cancelled = never
     ) -> list[Evaluation]:
-        """Evaluate the last position of the same tokens under several blends, in one pass for all of them.
+        """Evaluate the last position of the same tokens under several blends, in one pass for all of them."""
+        return self.evaluate_batch([tokens] * len(states), states, cancelled=cancelled)
 
-        Each result's time is that of the whole pass. A blend's logits may differ in their last digits from
-        those it has alone, since the products are of another size.
+    def evaluate_batch(
+        self,
+        sequences: Sequence[Sequence[int]],
+        states: Sequence[BlendState],
+        *,
+        cancelled: Cancelled = never,
+    ) -> list[Evaluation]:
+        """Evaluate the last position of several sequences, each under its blend: alike lengths in one pass.
+
+        Each result's time is that of all. A blend's logits may differ in their last digits from those it has
+        alone, since the products are of another size.
         """
         started = time.perf_counter()
-        ids = self._checked(tokens)
-        if not states:
-            return []
-        logits = self._backend.run(lambda: self._decoder(states, len(ids), cancelled).last_logits(ids))
+        pairs = list(zip(map(self._checked, sequences), states, strict=True))
+        logits: dict[int, FloatArray] = {}
+        for batch in batches([len(row) for row, _ in pairs], self._opened().model.is_long):
+            rows, its_states = [pairs[number][0] for number in batch], [states[number] for number in batch]
+            _, found = self._run(partial(self._last_logits, rows, its_states, cancelled))
+            logits |= zip(batch, found, strict=True)
         took = _milliseconds_since(started)
         return [
-            Evaluation(tuple(ids), state, row, None, took) for state, row in zip(states, logits, strict=True)
+            Evaluation(tuple(row), state, logits[number], None, took)
+            for number, (row, state) in enumerate(pairs)
         ]
 
     def generate(
@@ -179,48 +190,67 @@ class LocalEngine:
                 raise CancelledError
             if index == 1:
                 base.kernels.begin()  # beside the stream: its first token is not kept waiting
-            decoder, logits = self._backend.run(
-                partial(self._continue, decoder, tokens, state, horizon, cancelled)
-            )
-            token = choose_token(logits[0], sampling, random)
+            if decoder is None:
+                decoder, (logits,) = self._run(
+                    partial(self._last_logits, [tokens], [state], cancelled, horizon)
+                )
+                self._run(partial(decoder.leave_trace, GENERATION_ROOM))
+            else:
+                logits = self._run(partial(decoder.next_logits, tokens[-1]))
+            token = choose_token(logits, sampling, random)
             if token in stop:
                 return
             yield token
             tokens = [token]
 
-    def _continue(
+    def _last_logits(
         self,
-        decoder: Decoder | None,
-        tokens: list[int],
-        state: BlendState,
-        horizon: int,
-        cancelled: Cancelled,
-    ) -> tuple[Decoder, FloatArray]:
-        """Feed tokens to the decoder of a stream; the first ones make it."""
-        if decoder is None:
-            decoder = self._decoder([state], len(tokens) + GENERATION_ROOM, cancelled, horizon)
-        return decoder, decoder.last_logits(tokens)
-
-    def _decoder(
-        self,
+        rows: Sequence[list[int]],
         states: Sequence[BlendState],
-        capacity: int,
         cancelled: Cancelled,
         horizon: int | None = None,
+    ) -> tuple[Decoder, FloatArray]:
+        """Run sequences from where they are not known yet: a decoder that has fed them, and ``[N, V]``.
+
+        None as the horizon is the length of the longest.
+        """
+        base = self._opened()
+        horizon = max(map(len, rows)) if horizon is None else horizon
+        blends = self._current_bank().bind(states)
+        scales = [base.heard.scales_of(state) for state in states]
+        start = base.traces.start(rows, scales, base.model.is_long(horizon))
+        first = start.cache.length
+        decoder = self._decoder(blends, start, horizon, cancelled)
+        logits = decoder.last_logits([row[first:] for row in rows])
+        if start.trace is not None:
+            base.traces.keep(start.trace)
+        return decoder, logits
+
+    def _decoder(
+        self, blends: BoundBlends | None, start: Start, horizon: int, cancelled: Cancelled
     ) -> Decoder:
         base = self._opened()
-        blends = self._current_bank().bind(states)
         return Decoder(
             self._backend,
             base.model,
             base.weights,
             blends,
-            count=len(states),
-            capacity=capacity,
+            start,
             horizon=horizon,
             kernels=base.kernels,
             cancelled=cancelled,
         )
+
+    def _run(self, work: Callable[[], Result]) -> Result:
+        """Do the work on the backend; where memory runs out, what is only kept to save time makes room."""
+        try:
+            return self._backend.run(work)
+        except EngineError as error:
+            traces = self._opened().traces
+            if not (isinstance(error.__cause__, MemoryError) and traces.nbytes):
+                raise
+        traces.clear()
+        return self._backend.run(work)
 
     def _current_bank(self) -> AdapterBank:
         """Return the bank, packed anew where an adapter has changed since."""

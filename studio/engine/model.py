@@ -44,8 +44,20 @@ class ForwardPass(Protocol):
     def cache(self) -> KvCache:
         """The keys and values of the positions before `start`."""
 
-    def enter_layer(self) -> None:
-        """Announce a layer: here a pass that nobody waits for is left with `CancelledError`."""
+    @property
+    def first_layer(self) -> int:
+        """The first layer to run; those below it have run over these positions before."""
+
+    @property
+    def resumed(self) -> Array | None:
+        """What enters the first layer, ``[width, N * T]``; None where it is the embedding."""
+
+    def enter_layer(self, index: int, x: Array) -> None:
+        """Announce a layer and what enters it, ``[width, N * T]``, which is not to be written to any more.
+
+        The norm after the layers is announced as one more. Here a pass that nobody waits for is left with
+        `CancelledError`.
+        """
 
     def embed(self) -> Array:
         """Look the new tokens up in the embedding: ``[width, N * T]``."""
@@ -102,8 +114,11 @@ class Model(Protocol):
     def vectors(self) -> Sequence[str]:
         """Every tensor that it uses as it stands."""
 
+    def is_long(self, horizon: int) -> bool:
+        """Say whether the positions of a sequence that may become so long are turned in another way."""
+
     def hidden(self, run: ForwardPass) -> Array:
-        """Run all layers over the new positions: ``[width, N * T]``, normalised for the head."""
+        """Run the layers over the new positions: ``[width, N * T]``, normalised for the head."""
 
     def logits(self, run: ForwardPass, hidden: Array) -> Array:
         """Turn columns of `hidden` into logits: ``[width, C] -> [V, C]``."""

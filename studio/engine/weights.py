@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from studio.engine.linear import Linear, bias_of, checked, finite, fuse
 from studio.engine.model import EMBEDDING, HEAD, LinearGroup, Model
 from studio.engine.packed_weight import PackedWeight
@@ -18,8 +16,6 @@ from studio.engine.stored import StoredWeight
 from studio.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from studio.contracts import BaseModel
     from studio.engine.backend import Array, Backend, HostArray
     from studio.engine.residency import Kind, Residency
@@ -155,12 +151,11 @@ class Weights:
             size += sum(int(part.nbytes) for part in parts if part is not self.embedding)
         return size
 
-    def embed(self, tokens: Sequence[int], backend: Backend) -> Array:
-        """Look tokens up in the embedding: ``[T, width]``."""
-        ids = np.asarray(tokens, dtype=np.int64)
+    def embed(self, tokens: HostArray, backend: Backend) -> Array:
+        """Look tokens ``[T]`` up in the embedding: ``[T, width]``."""
         if isinstance(self.embedding, StoredWeight):
-            return self.embedding.rows(ids)
-        on_device = backend.to_device(ids)
+            return self.embedding.rows(tokens)
+        on_device = backend.to_device(tokens)
         if isinstance(self.embedding, PackedWeight):
             return self.embedding.rows(on_device)
         return self.embedding[on_device]

@@ -16,11 +16,15 @@ import pytest
 
 from benchmarks import rounds as benchmark_rounds
 from benchmarks import synthetic
+from benchmarks.demo import demo
 from benchmarks.row import Row
+from benchmarks.sides import Ours
 from studio.contracts import BASE_ALONE
 from studio.engine.backend import choose_backend
+from studio.engine.layer_scales import first_difference
 from studio.engine.local import LocalEngine
 from studio.formats.gguf_file import GgufFile
+from studio.registry import load_plugins
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -33,11 +37,12 @@ ROWS = {
     "memory": ["memory", "memory, dense"],
     "stack-size": ["stack-size"],
     "sweep": ["sweep"],
+    "reuse": ["reuse, one token more", "reuse, late gain", "reuse, first token"],
     "open": ["open"],
     "norms": ["norms", "norms, once per stack"],
     "desk": ["desk, slider to repainted", "desk, longest stall"],
 }
-AGAINST_OURSELVES = {"stack-size": "ours with one", "sweep": "ours one by one"}
+AGAINST_OURSELVES = {"stack-size": "ours with one", "sweep": "ours one by one", "reuse": "ours without"}
 
 
 def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -66,7 +71,7 @@ def test_it_runs_alone(name: str) -> None:
         assert (row["theirs"] is None) == (row["ratio"] is None) == (name not in AGAINST_OURSELVES)
     if name == "memory":
         assert found[0]["ours"] < found[1]["ours"] - 200  # quantised and dense
-    assert ("ours alone" in done.stderr) == (name not in ("open", "norms", "desk"))
+    assert ("ours alone" in done.stderr) == (name not in ("reuse", "open", "norms", "desk"))
 
 
 def test_without_a_name_they_are_listed() -> None:
@@ -151,3 +156,16 @@ def test_no_scales_come_twice() -> None:
     new_scales = benchmark_rounds.NewScales()
     many = [scale for _ in range(100) for scale in new_scales(3)]
     assert len(set(many)) == 300
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_new_scales_act_from_the_first_layer_on(count: int) -> None:
+    """So nothing that was kept of one blend serves the next, and every row measures all layers."""
+    new_scales = benchmark_rounds.NewScales()
+    with demo(load_plugins()) as opened:
+        ours = Ours(opened.base, opened.adapters(8))
+        one, other = ours.blend(new_scales(count)), ours.blend(new_scales(count))
+        assert ours.engine._base is not None
+        heard = ours.engine._base.heard
+        assert first_difference(heard.scales_of(one), heard.scales_of(other)) == 0
+        ours.engine.close()

@@ -184,13 +184,18 @@ class Llama:
         """The vectors of every layer, and the last norm."""
         return (*(name for layer in self.layers for name in layer.vectors), OUTPUT_NORM)
 
+    def is_long(self, horizon: int) -> bool:
+        """Say whether the positions of a sequence that may become so long are turned in another way."""
+        return False
+
     def hidden(self, run: ForwardPass) -> Array:
-        """Run all layers over the new positions: ``[width, N * T]``, normalised for the head."""
-        x = self.embed(run)  # [width, N * T]
+        """Run the layers over the new positions: ``[width, N * T]``, normalised for the head."""
+        x = self.embed(run) if run.resumed is None else run.resumed  # [width, N * T]
         views = self.views(run)
-        for index in range(len(self.layers)):
-            run.enter_layer()
+        for index in range(run.first_layer, len(self.layers)):
+            run.enter_layer(index, x)
             x = self.block(run, index, x, views[index])
+        run.enter_layer(len(self.layers), x)
         return self.norm(run, x, OUTPUT_NORM)
 
     def block(self, run: ForwardPass, index: int, x: Array, view: View) -> Array:

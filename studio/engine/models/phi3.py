@@ -83,9 +83,13 @@ class Phi3(Llama):
         """Tell as data how it decodes one token."""
         return replace(super().plan(), long_rope=self.long_rope, original_context=self.original_context)
 
+    def is_long(self, horizon: int) -> bool:
+        """Say whether a sequence may become longer than the original context."""
+        return horizon > self.original_context
+
     def views(self, run: ForwardPass) -> Sequence[View]:
         """Say how each layer looks at the positions."""
-        rope = self.long_rope if run.horizon > self.original_context else self.rope
+        rope = self.long_rope if self.is_long(run.horizon) else self.rope
         return [view(run, rope, self.windows[0])] * len(self.layers)
 
     def queries_keys_values(self, run: ForwardPass, index: int, normed: Array) -> tuple[Array, Array, Array]:

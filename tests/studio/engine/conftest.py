@@ -531,6 +531,8 @@ def take_every_path(engine: LocalEngine, base: MemoryBase | None = None) -> list
         scored.logits,
         scored.scores,
         *(evaluation.logits for evaluation in engine.evaluate_many(TOKENS, [BASE_ALONE, BLEND])),
+        *(one.logits for one in engine.evaluate_batch([TOKENS, TOKENS[:3]], [BASE_ALONE, BLEND])),
+        engine.evaluate([*TOKENS, 4], BASE_ALONE).logits,
         np.array(list(engine.generate(TOKENS, BLEND, Sampling(max_tokens=150)))),
     ]
 

@@ -214,6 +214,9 @@ def test_adapters_act_on_every_target_like_weights_with_their_deltas_and_gains_a
     adapted, alone = engine.evaluate_many(tokens, [blend, BASE_ALONE])
     assert relative_error(adapted.logits, wanted[-1]) < TOLERANCE
     assert relative_error(alone.logits, plain[-1]) < TOLERANCE
+    shorter, longer = engine.evaluate_batch([tokens[:-5], tokens], [blend, BASE_ALONE])
+    assert relative_error(shorter.logits, wanted[-6]) < TOLERANCE
+    assert relative_error(longer.logits, plain[-1]) < TOLERANCE
 
 
 def test_a_blend_that_overflows_is_refused(

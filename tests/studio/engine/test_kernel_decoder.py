@@ -50,9 +50,9 @@ def opened(base: Any, adapters: Any = None, residency: Any = "dense") -> Iterato
 
 def logits_of(engine: LocalEngine, state: BlendState, count: int = 4) -> Any:
     """Decode tokens one by one after a prompt, and return the logits after each."""
-    decoder = engine._decoder([state], len(TOKENS), lambda: False)
-    decoder.last_logits(TOKENS)
-    return np.concatenate([decoder.last_logits([token % 40]) for token in range(count)])
+    decoder, _ = engine._last_logits([TOKENS], [state], lambda: False)
+    decoder.leave_trace(0)
+    return np.array([decoder.next_logits(token) for token in range(count)])
 
 
 @pytest.mark.parametrize("residency", ["dense", "quantised"])

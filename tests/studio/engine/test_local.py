@@ -79,6 +79,26 @@ def test_many_blends_in_one_pass_are_what_each_is_alone(engine: LocalEngine) -> 
     assert engine.evaluate_many(TOKENS, []) == []
 
 
+def test_sequences_of_different_lengths_run_side_by_side(engine: LocalEngine) -> None:
+    sequences = [TOKENS, TOKENS[:1], [8, 9], [1] * 60, [*TOKENS, 4], TOKENS]
+    states = [blend(a=0.7), BASE_ALONE, blend(b=-1), blend(a=1, b=1), blend(a=0.7), BASE_ALONE]
+    together = engine.evaluate_batch(sequences, states)
+    assert [list(evaluation.tokens) for evaluation in together] == sequences
+    assert [evaluation.state for evaluation in together] == states
+    for evaluation in together:
+        alone = engine.evaluate(evaluation.tokens, evaluation.state, positions="all").logits[-1]
+        assert np.linalg.norm(evaluation.logits - alone) < 1e-6 * np.linalg.norm(alone)
+    with pytest.raises(ValueError, match="longer"):
+        engine.evaluate_batch(sequences[:2], states[:3])
+
+
+def test_a_cancelled_batch_stops_at_the_next_layer(engine: LocalEngine) -> None:
+    polls = iter([False, True])
+    with pytest.raises(CancelledError):
+        engine.evaluate_batch([TOKENS, TOKENS[:3]], [BASE_ALONE] * 2, cancelled=lambda: next(polls))
+    assert list(polls) == []
+
+
 def test_silence_is_the_base_to_the_byte(base: Any, engine: LocalEngine) -> None:
     bare = LocalEngine(choose_backend("numpy"))
     bare.open(base)
@@ -204,9 +224,11 @@ def test_greedy_generation_is_the_chain_of_likeliest_tokens(engine: LocalEngine,
 def test_decoding_token_by_token_gives_the_logits_of_one_pass(engine: LocalEngine) -> None:
     state = blend(a=1, b=1)
     whole = engine.evaluate(TOKENS, state, positions="all").logits
-    stepwise = engine._decoder([state], 1, lambda: False)  # capacity 1: the cache grows on the way
-    for position, token in enumerate(TOKENS):
-        np.testing.assert_allclose(stepwise.last_logits([token])[0], whole[position], atol=1e-5)
+    stepwise, (first,) = engine._last_logits([TOKENS[:1]], [state], lambda: False)
+    np.testing.assert_allclose(first, whole[0], atol=1e-5)
+    stepwise.leave_trace(0)  # without room: the cache grows on the way
+    for position, token in enumerate(TOKENS[1:], start=1):
+        np.testing.assert_allclose(stepwise.next_logits(token), whole[position], atol=1e-5)
 
 
 def test_two_streams_and_an_evaluation_do_not_disturb_each_other(engine: LocalEngine) -> None:

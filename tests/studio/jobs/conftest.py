@@ -128,7 +128,17 @@ class BigramEngine:
     def evaluate_many(
         self, tokens: Sequence[int], states: Sequence[BlendState], *, cancelled: Cancelled = never
     ) -> list[Evaluation]:
-        return [self.evaluate(tokens, state, cancelled=cancelled) for state in states]
+        return self.evaluate_batch([tokens] * len(states), states, cancelled=cancelled)
+
+    def evaluate_batch(
+        self,
+        sequences: Sequence[Sequence[int]],
+        states: Sequence[BlendState],
+        *,
+        cancelled: Cancelled = never,
+    ) -> list[Evaluation]:
+        pairs = zip(sequences, states, strict=True)
+        return [self.evaluate(tokens, state, cancelled=cancelled) for tokens, state in pairs]
 
     def generate(
         self,
