@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from studio.engine.adapter_bank import BoundBlends
     from studio.engine.backend import Backend
+    from studio.engine.memory_pool import MemoryPool
     from studio.engine.residency import Residency
 
 Result = TypeVar("Result")
@@ -135,18 +136,18 @@ class LocalEngine:
         Each result's time is that of all. A blend's logits may differ in their last digits from those it has
         alone, since the products are of another size.
         """
-        started = time.perf_counter()
-        pairs = list(zip(map(self._checked, sequences), states, strict=True))
-        logits: dict[int, FloatArray] = {}
-        for batch in batches([len(row) for row, _ in pairs], self._opened().model.is_long):
-            rows, its_states = [pairs[number][0] for number in batch], [states[number] for number in batch]
-            _, found = self._run(partial(self._last_logits, rows, its_states, cancelled))
-            logits |= zip(batch, found, strict=True)
-        took = _milliseconds_since(started)
-        return [
-            Evaluation(tuple(row), state, logits[number], None, took)
-            for number, (row, state) in enumerate(pairs)
-        ]
+        return self._evaluate(sequences, states, None, cancelled)
+
+    def evaluate_pooled(
+        self,
+        sequences: Sequence[Sequence[int]],
+        states: Sequence[BlendState],
+        pool: MemoryPool,
+        *,
+        cancelled: Cancelled = never,
+    ) -> list[Evaluation]:
+        """Evaluate as `evaluate_batch` does, but from the first token on and in a pool's memory."""
+        return self._evaluate(sequences, states, pool, cancelled)
 
     def generate(
         self,
@@ -171,6 +172,26 @@ class LocalEngine:
             self._base.kernels.close()
         self._base = self._bank = None
         self._backend.free_memory()
+
+    def _evaluate(
+        self,
+        sequences: Sequence[Sequence[int]],
+        states: Sequence[BlendState],
+        pool: MemoryPool | None,
+        cancelled: Cancelled,
+    ) -> list[Evaluation]:
+        started = time.perf_counter()
+        pairs = list(zip(map(self._checked, sequences), states, strict=True))
+        logits: dict[int, FloatArray] = {}
+        for batch in batches([len(row) for row, _ in pairs], self._opened().model.is_long):
+            rows, its_states = [pairs[number][0] for number in batch], [states[number] for number in batch]
+            _, found = self._run(partial(self._last_logits, rows, its_states, cancelled, pool=pool))
+            logits |= zip(batch, found, strict=True)
+        took = _milliseconds_since(started)
+        return [
+            Evaluation(tuple(row), state, logits[number], None, took)
+            for number, (row, state) in enumerate(pairs)
+        ]
 
     def _stream(
         self,
@@ -209,16 +230,20 @@ class LocalEngine:
         states: Sequence[BlendState],
         cancelled: Cancelled,
         horizon: int | None = None,
+        pool: MemoryPool | None = None,
     ) -> tuple[Decoder, FloatArray]:
         """Run sequences from where they are not known yet: a decoder that has fed them, and ``[N, V]``.
 
-        None as the horizon is the length of the longest.
+        None as the horizon is the length of the longest. In a pool nothing is known, and nothing is kept.
         """
         base = self._opened()
         horizon = max(map(len, rows)) if horizon is None else horizon
         blends = self._current_bank().bind(states)
         scales = [base.heard.scales_of(state) for state in states]
-        start = base.traces.start(rows, scales, base.model.is_long(horizon))
+        if pool is None:
+            start = base.traces.start(rows, scales, base.model.is_long(horizon))
+        else:
+            start = Start(pool.cache(self._backend.xp, base.model.cache_shape, len(rows), horizon))
         first = start.cache.length
         decoder = self._decoder(blends, start, horizon, cancelled)
         logits = decoder.last_logits([row[first:] for row in rows])

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from studio.contracts import BASE_ALONE
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
+from studio.engine.memory_pool import MemoryPool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from studio.contracts import BaseModel, FloatArray
+    from studio.contracts import BaseModel, BlendState, FloatArray
     from studio.lora.stack import LoraStack
+
+
+@dataclass
+class SequenceCache:
+    """A sequence that grows; its keys and values are the engine's, as long as it has room for them."""
+
+    tokens: tuple[int, ...] = ()
 
 
 class Inference:
@@ -60,6 +69,44 @@ class Inference:
         MismatchError
             An adapter on the stack is for other shapes.
         """
-        if lora is not None:
-            self._engine.attach(lora.by_key)
-        return self._engine.evaluate(tokens, BASE_ALONE if lora is None else lora.blend).logits
+        return self._engine.evaluate(tokens, self._attached(lora)).logits
+
+    def create_kv_cache(self) -> SequenceCache:
+        """Return a cache for a sequence that is fed bit by bit."""
+        return SequenceCache()
+
+    def forward_cache(
+        self, cache: SequenceCache, tokens: Sequence[int], lora: LoraStack | None = None
+    ) -> FloatArray:
+        """Append tokens to a cached sequence, and return the logits ``[vocab]`` after the last of them.
+
+        Only what is new runs, while the blend stays. A changed blend is heard in the whole sequence.
+        """
+        logits = self.forward([*cache.tokens, *tokens], lora)
+        cache.tokens = (*cache.tokens, *tokens)
+        return logits
+
+    def create_memory_pool(self) -> MemoryPool:
+        """Return a pool for sequences of sizes that come again."""
+        return MemoryPool()
+
+    def forward_pool(
+        self, pool: MemoryPool, tokens: Sequence[int], lora: LoraStack | None = None
+    ) -> FloatArray:
+        """Return the logits ``[vocab]`` after the last token, run from the first one in pooled memory."""
+        return self._engine.evaluate_pooled([tokens], [self._attached(lora)], pool)[0].logits
+
+    def forward_batch(
+        self, sequences: Sequence[Sequence[int]], lora: LoraStack | None = None
+    ) -> list[FloatArray]:
+        """Return the logits ``[vocab]`` after the last token of each sequence; lengths may differ."""
+        state = self._attached(lora)
+        results = self._engine.evaluate_batch(sequences, [state] * len(sequences))
+        return [result.logits for result in results]
+
+    def _attached(self, lora: LoraStack | None) -> BlendState:
+        """Attach a stack's adapters, and return its blend."""
+        if lora is None:
+            return BASE_ALONE
+        self._engine.attach(lora.by_key)
+        return lora.blend

@@ -28,3 +28,48 @@ def test_a_stack_is_heard_as_it_stands(smollm2: GgufFile, adapters_dir: Path, re
         np.testing.assert_array_equal(inference.forward(case.tokens, stack), alone)
     with pytest.raises(EngineError, match="no base is open"):
         inference.forward(case.tokens)
+
+
+def test_a_sequence_grows_in_its_cache(smollm2: GgufFile, adapters_dir: Path) -> None:
+    stack = LoraStack()
+    key = stack.push(load_adapter(adapters_dir / "smollm2-fortune", smollm2))
+    with Inference(smollm2, "numpy") as inference:
+        cache = inference.create_kv_cache()
+        inference.forward_cache(cache, [504, 3575, 282], stack)
+        grown = inference.forward_cache(cache, [4649, 314], stack)
+        assert cache.tokens == (504, 3575, 282, 4649, 314)
+        whole = inference.forward(cache.tokens, stack)
+        assert np.linalg.norm(grown - whole) < 1e-5 * np.linalg.norm(whole)
+        stack.set_scale(key, 0.25)  # heard in what is cached, too
+        changed = inference.forward_cache(cache, [253], stack)
+    with Inference(smollm2, "numpy") as fresh:
+        expected = fresh.forward(cache.tokens, stack)
+    assert np.linalg.norm(changed - expected) < 1e-5 * np.linalg.norm(expected)
+
+
+def test_a_pool_gives_the_same_logits_in_the_same_memory(smollm2: GgufFile, adapters_dir: Path) -> None:
+    stack = LoraStack()
+    key = stack.push(load_adapter(adapters_dir / "smollm2-legal", smollm2))
+    tokens = [504, 3575, 282, 4649, 314]
+    with Inference(smollm2, "numpy") as inference:
+        pool = inference.create_memory_pool()
+        for scale in (1.0, -0.5):
+            stack.set_scale(key, scale)
+            pooled = inference.forward_pool(pool, tokens, stack)
+            np.testing.assert_allclose(pooled, inference.forward(tokens, stack), rtol=1e-4, atol=1e-4)
+        size = pool.nbytes
+        inference.forward_pool(pool, tokens[::-1])
+        assert pool.nbytes == size > 0
+        pool.clear()
+        assert pool.nbytes == 0
+
+
+def test_sequences_of_any_lengths_are_one_batch(smollm2: GgufFile, adapters_dir: Path) -> None:
+    stack = LoraStack()
+    stack.push(load_adapter(adapters_dir / "smollm2-python", smollm2))
+    sequences = [[504, 3575, 282, 4649, 314], [504], [253, 314]]
+    with Inference(smollm2, "numpy") as inference:
+        together = inference.forward_batch(sequences, stack)
+        for sequence, logits in zip(sequences, together, strict=True):
+            alone = inference.forward(sequence, stack)
+            assert np.linalg.norm(logits - alone) < 1e-5 * np.linalg.norm(alone)
