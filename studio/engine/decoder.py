@@ -97,7 +97,12 @@ class Decoder:
             logits = self._kernels.logits(run, self._blends)
             if logits is not None:
                 return self._finite(logits)
-        numpy_logits: FloatArray = self.last_logits([[token]])[0]
+        before = self._cache.length
+        try:
+            numpy_logits: FloatArray = self.last_logits([[token]])[0]
+        except Exception:
+            self._cache.length = before  # memory may run out in the head, and the token is fed again
+            raise
         return numpy_logits
 
     def leave_trace(self, room: int) -> None:

@@ -359,3 +359,24 @@ def test_a_blend_that_overflows_is_refused_naming_the_layer(
 def test_generation_with_a_blend_that_overflows_is_refused(engine: LocalEngine) -> None:
     with pytest.raises(EngineError, match="overflows"):
         next(engine.generate(TOKENS, blend(a=1e30), Sampling(max_tokens=2)))
+
+
+def test_a_token_is_fed_once_though_memory_ran_out(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampling = Sampling(max_tokens=24, temperature=3, seed=1)
+    undisturbed = list(engine.generate(TOKENS, blend(a=1), sampling))
+    stream = engine.generate(TOKENS, blend(a=1), sampling)
+    generated = list(islice(stream, 3))
+    assert engine._base is not None
+    model = engine._base.model
+    logits, failures = model.logits, [MemoryError()]
+
+    def in_short_memory(*arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return logits(*arguments)
+
+    monkeypatch.setattr(model, "logits", in_short_memory)
+    assert [*generated, *stream] == undisturbed
+    assert not failures
