@@ -16,13 +16,14 @@ NAMES = (
     "memory",
     "stack-size",
     "sweep",
+    "combine",
     "reuse",
     "open",
     "norms",
     "desk",
     "gpu",
 )
-WITH_PEERS = NAMES[:7]
+WITH_PEERS = NAMES[:8]
 THREADS = "2"  # llama.cpp has as many
 
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from benchmarks.peer_process import PeerError, PeerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import IO, Self
+    from typing import Self
 
 SERVER = Path(__file__).parent / "peers" / "llama_server.py"
-
-
-class PeerError(RuntimeError):
-    """The peer's process ended."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +66,9 @@ class LlamaCpp:
         context: int = 512,
     ) -> None:
         self.settings = settings
-        self._errors: IO[str] = tempfile.TemporaryFile("w+")
-        self._process = subprocess.Popen(
-            [python, str(SERVER)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
+        self._process = PeerProcess("llama.cpp", python, SERVER)
         paths = [str(path) for path in adapters]
-        self._ask("open", base=str(base), adapters=paths, context=context, **settings.as_fields())
+        self._process.ask("open", base=str(base), adapters=paths, context=context, **settings.as_fields())
 
     @classmethod
     def fastest(
@@ -98,16 +86,16 @@ class LlamaCpp:
 
     def tokens(self, text: str) -> list[int]:
         """Turn text into tokens."""
-        return [int(token) for token in self._ask("tokens", text=text)["tokens"]]
+        return [int(token) for token in self._process.ask("tokens", text=text)["tokens"]]
 
     def prompt(self, tokens: Sequence[int], scales: Sequence[float]) -> float:
         """Set the scales and evaluate a prompt anew: milliseconds until its last token's logits."""
-        return float(self._ask("prompt", tokens=tokens, scales=scales)["milliseconds"])
+        return float(self._process.ask("prompt", tokens=tokens, scales=scales)["milliseconds"])
 
     def decode(self, tokens: Sequence[int], count: int, scales: Sequence[float]) -> float:
         """Decode greedily after a prompt: tokens a second."""
         self.prompt(tokens, scales)
-        return 1e3 * count / float(sum(self._ask("generate", count=count)["milliseconds"]))
+        return 1e3 * count / float(sum(self._process.ask("generate", count=count)["milliseconds"]))
 
     @property
     def process_id(self) -> int:
@@ -116,9 +104,7 @@ class LlamaCpp:
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.communicate()
-        self._errors.close()
+        self._process.close()
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -129,23 +115,5 @@ class LlamaCpp:
         self.close()
 
     def _choose(self, tokens: Sequence[int], scales: Sequence[float]) -> None:
-        chosen = self._ask("choose", tokens=tokens, scales=scales)
+        chosen = self._process.ask("choose", tokens=tokens, scales=scales)
         self.settings = replace(self.settings, flash_attention=chosen["flash_attention"])
-
-    def _ask(self, do: str, **fields: Any) -> dict[str, Any]:
-        """Send a request and wait for its answer."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            print(json.dumps({"do": do, **fields}), file=self._process.stdin, flush=True)
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            code = self._process.wait()
-            self._errors.seek(0)
-            said = self._errors.read()[-1000:]
-            self.close()
-            raise PeerError(f"llama.cpp ended with {code}. {said}".rstrip())
-        answer: dict[str, Any] = json.loads(line)
-        return answer

@@ -90,4 +90,4 @@ class Row:
         text = f"{what:<44}{self.ours:9.2f} {self.unit}"
         if self.theirs is None:
             return f"{text}   ({low:.2f} to {high:.2f})"
-        return f"{text}   {self.against} {self.theirs:.2f}   ratio {self.ratio:.2f} ({low:.2f} to {high:.2f})"
+        return f"{text}   {self.against} {self.theirs:.2f}   ratio {self.ratio:.3f} ({low:.3f} to {high:.3f})"

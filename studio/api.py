@@ -54,6 +54,7 @@ from studio.formats.safetensors_file import read_safetensors
 from studio.formats.safetensors_writer import PendingTensor, write_safetensors
 from studio.hookspecs import hookimpl
 from studio.loading import load_adapter, load_base
+from studio.lora import algebra
 from studio.lora.adapter import Adapter, LoraFactors, listing
 from studio.lora.cache import AdapterCache
 from studio.lora.combining import combined_delta, concatenate, dense_delta, module_parts
@@ -144,6 +145,7 @@ __all__ = [
     "UnsupportedError",
     "Work",
     "adapter_of",
+    "algebra",
     "all_experts",
     "check_modelfile",
     "combined_delta",

@@ -132,8 +132,8 @@ def parse_backend(text: str) -> str:
     return text
 
 
-def parse_loader_options(texts: Sequence[str] | None) -> dict[str, str]:
-    """Read ``NAME=VALUE`` texts.
+def parse_options(texts: Sequence[str] | None, param_hint: str) -> dict[str, str]:
+    """Read the ``NAME=VALUE`` texts of an option.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def parse_loader_options(texts: Sequence[str] | None) -> dict[str, str]:
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not name or not equals:
-            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--loader-option")
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=param_hint)
         options[name] = value
     return options
 

@@ -51,10 +51,10 @@ def convert(
 
     Without --to, a name that ends in .gguf is a stacked adapter, any other a PEFT directory.
     """
+    from studio.cli.command_line import parse_options
     from studio.cli.exporters import (
         check_exporter_target,
         find_exporter,
-        parse_options,
         size_of,
         write_export,
     )
@@ -72,7 +72,7 @@ def convert(
     plugins = load_plugins(context.obj.safe_mode)
     exporter = find_exporter(plugins, to, out)
     check_exporter_target(exporter, out)
-    options = parse_options(option)
+    options = parse_options(option, "--option")
     texts = texts_of(prompt, file)
     alphas = [] if alpha is None else [f"alpha={alpha}"]
     loader_options = known_options([*(loader_option or ()), *alphas], plugins)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from studio.cli.combination import Energy, Method, MethodOptions, Rank
 from studio.cli.command_line import AdapterGains, Alpha, Base, Json, LoaderOptions, parse_path, with_alpha
 from studio.cli.output import print_json
 from studio.cli.verification import (
@@ -41,6 +42,10 @@ def export(
     gains: AdapterGains = None,
     loader_option: LoaderOptions = None,
     alpha: Alpha = None,
+    method: Method = None,
+    method_option: MethodOptions = None,
+    rank: Rank = 0,
+    energy: Energy = 1.0,
     verify: Verify = False,
     prompt: Prompts = None,
     file: PromptFile = None,
@@ -50,10 +55,11 @@ def export(
 
     Without --to, a name that ends in .gguf is a stacked adapter, any other a PEFT directory.
     """
+    from studio.cli.combination import find_combination
+    from studio.cli.command_line import parse_options
     from studio.cli.exporters import (
         check_exporter_target,
         find_exporter,
-        parse_options,
         size_of,
         write_export,
     )
@@ -64,11 +70,12 @@ def export(
     plugins = load_plugins(context.obj.safe_mode)
     exporter = find_exporter(plugins, to, out)
     check_exporter_target(exporter, out)
-    options = parse_options(option)
+    options = parse_options(option, "--option")
+    combination = find_combination(plugins, method, method_option, rank, energy)
     texts = texts_of(prompt, file)
     with open_session(base, adapter, plugins, with_alpha(loader_option, alpha), gains) as session:
         assert session.base is not None
-        request = ExportRequest(session.base, session.stack.by_key, session.stack.blend)
+        request = ExportRequest(session.base, session.stack.by_key, session.stack.blend, combination)
         exported = write_export(request, exporter, out, options)
         agreement = verify_export(session, out, plugins, texts) if verify else None
     result: dict[str, Any] = {

@@ -1,9 +1,7 @@
 """Finding an exporter by what the command line says, and writing with it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-
-import typer
 
 from studio.cli.output import finish
 from studio.contracts import Exported, Exporter, ExportRequest, Plugins
@@ -40,25 +38,8 @@ def check_exporter_target(exporter: Exporter, target: Path) -> None:
     (check_target if exporter.suffix else check_folder_target)(target)
 
 
-def parse_options(texts: Sequence[str] | None) -> dict[str, object]:
-    """Read NAME=VALUE texts.
-
-    Raises
-    ------
-    typer.BadParameter
-        If one has no name or no equals sign.
-    """
-    options: dict[str, object] = {}
-    for text in texts or ():
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--option")
-        options[name] = value
-    return options
-
-
 def write_export(
-    request: ExportRequest, exporter: Exporter, target: Path, options: dict[str, object]
+    request: ExportRequest, exporter: Exporter, target: Path, options: Mapping[str, object]
 ) -> Exported:
     """Write with an exporter, with progress on stderr. Raises `StudioError`."""
     exported: Exported = finish(export(request, exporter, target, make_options(exporter, options)))

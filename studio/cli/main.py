@@ -14,10 +14,12 @@ from studio.cli import (
     desk_command,
     eval_command,
     export_command,
+    extract_command,
     generate_command,
     inspect_command,
     lint_command,
     plugins_command,
+    resize_command,
     stack_command,
     tokenize_command,
     verify_command,
@@ -47,6 +49,8 @@ app.command("stack")(stack_command.stack)
 app.command("export")(export_command.export)
 app.command("convert")(convert_command.convert)
 app.command("verify")(verify_command.verify)
+app.command("resize")(resize_command.resize)
+app.command("extract")(extract_command.extract)
 app.command("plugins")(plugins_command.plugins)
 
 

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import typer
 
-from studio.cli.command_line import parse_adapter, parse_loader_options
+from studio.cli.command_line import parse_adapter, parse_options
 from studio.cli.gains import apply_gains, parse_gains
 from studio.cli.output import finish
 from studio.contracts import AdapterLoader, BaseModel, Engine, Plugins
@@ -63,7 +63,7 @@ def known_options(texts: Sequence[str] | None, plugins: Plugins) -> dict[str, st
     typer.BadParameter
         If none has it.
     """
-    options = parse_loader_options(texts)
+    options = parse_options(texts, "--loader-option")
     known = sorted({name for loader in plugins.adapter_loaders for name in _option_names(loader)})
     for name in options:
         if name not in known:

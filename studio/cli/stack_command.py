@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from studio.cli.combination import Energy, Method, MethodOptions, Rank
 from studio.cli.command_line import (
     AdapterGains,
     Alpha,
@@ -41,6 +42,10 @@ def stack(
     gains: AdapterGains = None,
     loader_option: LoaderOptions = None,
     alpha: Alpha = None,
+    method: Method = None,
+    method_option: MethodOptions = None,
+    rank: Rank = 0,
+    energy: Energy = 1.0,
     type_name: Annotated[
         Literal["F32", "F16", "BF16", "Q8_0"], typer.Option("--type", help="How to store the weights.")
     ] = "F32",
@@ -57,8 +62,10 @@ def stack(
 ) -> None:
     """Write the blend as one adapter (GGUF).
 
-    The stacked adapter is exact, by concatenation. Loaded at scale 1 it gives the blend.
+    The stacked adapter is exact, by concatenation, unless a method, rank or energy is given. Loaded at scale
+    1 it gives the blend.
     """
+    from studio.cli.combination import find_combination
     from studio.cli.exporters import find_exporter, write_export
     from studio.cli.opening import open_session
     from studio.contracts import ExportRequest
@@ -71,10 +78,11 @@ def stack(
     texts = texts_of(prompt, file)
     plugins = load_plugins(context.obj.safe_mode)
     exporter = find_exporter(plugins, STACKED, out)
+    combination = find_combination(plugins, method, method_option, rank, energy)
     options: dict[str, object] = {"type": type_name, "uniform_rank": uniform_rank, "modelfile": modelfile}
     with open_session(base, adapter, plugins, with_alpha(loader_option, alpha), gains) as session:
         assert session.base is not None
-        request = ExportRequest(session.base, session.stack.by_key, session.stack.blend)
+        request = ExportRequest(session.base, session.stack.by_key, session.stack.blend, combination)
         write_export(request, exporter, out, options)
         command = llama_server_command(session.base.path, out)
         agreement = verify_export(session, out, plugins, texts) if verify else None

@@ -101,11 +101,14 @@ class DeltaPart:
         The up-projection B, ``(out, rank)`` or ``(E, out, rank)``.
     scale
         All that multiplies B A: the user's scale, the gain and the adapter's own scaling.
+    weight
+        The user's share of `scale`, its slider times its gain: scale / weight * B A is the delta as trained.
     """
 
     a: FloatArray
     b: FloatArray
     scale: float
+    weight: float = 1.0
 
 
 CombinedDelta: TypeAlias = "DeltaPart | FloatArray"

@@ -6,6 +6,7 @@ and keep to a small cap; the safetensors package then reads.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -80,6 +81,31 @@ def read_safetensors_header(path: Path) -> dict[str, TensorInfo]:
     """
     with open_regular_file(path) as file:
         return _read_header(file, path)
+
+
+class SafetensorsFile:
+    """A file whose tensors are read one at a time. Its errors are those of `read_safetensors`."""
+
+    def __init__(self, path: Path) -> None:
+        refuse_pickle(path)
+        self.path = path
+        self.tensors = read_safetensors_header(path)
+        ends = list(itertools.accumulate(info.nbytes for info in self.tensors.values()))
+        self._size = path.stat().st_size
+        start = self._size - (ends[-1] if ends else 0)  # the tensors fill the file to its end
+        self._offsets = {
+            name: start + end - info.nbytes
+            for (name, info), end in zip(self.tensors.items(), ends, strict=True)
+        }
+
+    def dense(self, name: str) -> np.ndarray[Any, Any]:
+        """Return one tensor: floating numbers of any width as float32. Raises `FormatError`."""
+        info = self.tensors[name]
+        with open_regular_file(self.path) as file:
+            if os.fstat(file.fileno()).st_size != self._size:
+                raise _error(self.path, "the file changed while it was read")
+            file.seek(self._offsets[name])
+            return _as_array(self.path, info, file.read(info.nbytes))
 
 
 def _read_header(file: FileIO, path: Path) -> dict[str, TensorInfo]:

@@ -36,7 +36,7 @@ def module_parts(
         if isinstance(adapter, ScaledDelta):
             dense = adapter.dense_delta_at(module, scale)
             if dense is not None:
-                parts.append(DeltaPart(np.eye(dense.shape[-1], dtype=np.float32), dense, 1.0))
+                parts.append(DeltaPart(np.eye(dense.shape[-1], dtype=np.float32), dense, 1.0, scale))
             continue
         if not isinstance(adapter, LowRankAdapter):
             raise UnsupportedError(
@@ -45,15 +45,19 @@ def module_parts(
                 remedy="Mute it or remove it from the stack",
             )
         factors = adapter.factors[module]
-        parts.append(DeltaPart(factors.a, factors.b, scale * factors.scaling))
+        parts.append(DeltaPart(factors.a, factors.b, scale * factors.scaling, scale))
     return tuple(parts)
 
 
 def concatenate(parts: Sequence[DeltaPart]) -> DeltaPart:
-    """Put factors side by side: A ``(R, in)`` and B ``(out, R)``, whose product is the sum of the deltas."""
+    """Put factors side by side: A ``(R, in)`` and B ``(out, R)``, whose product is the sum of the deltas.
+
+    The largest scale stays outside, so that B keeps its digits however large or small the scales are.
+    """
+    largest = max(abs(part.scale) for part in parts) or 1.0
     a = np.concatenate([part.a for part in parts], axis=-2)
-    b = np.concatenate([part.b * np.float32(part.scale) for part in parts], axis=-1)
-    return DeltaPart(a, b, 1.0)
+    b = np.concatenate([part.b * np.float32(part.scale / largest) for part in parts], axis=-1)
+    return DeltaPart(a, b, largest)
 
 
 def combined_delta(request: ExportRequest, module: str) -> CombinedDelta | None:

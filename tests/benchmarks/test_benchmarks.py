@@ -37,10 +37,18 @@ ROWS = {
     "memory": ["memory", "memory, dense"],
     "stack-size": ["stack-size"],
     "sweep": ["sweep"],
+    "combine": ["combine, svd to rank 8", "combine, error over the least"],
     "reuse": ["reuse, one token more", "reuse, late gain", "reuse, first token"],
     "open": ["open"],
     "norms": ["norms", "norms, once per stack"],
     "desk": ["desk, slider to repainted", "desk, longest stall"],
+}
+UNITS = {
+    "decode": "tokens/s",
+    "decode, Gemma 3 270M": "tokens/s",
+    "memory": "MB",
+    "memory, dense": "MB",
+    "combine, error over the least": "x",
 }
 AGAINST_OURSELVES = {"stack-size": "ours with one", "sweep": "ours one by one", "reuse": "ours without"}
 
@@ -64,7 +72,7 @@ def test_it_runs_alone(name: str) -> None:
     assert [row["name"] for row in found] == ROWS[name]
     for row in found:
         low, high = row["spread"]
-        assert row["unit"] == {"decode": "tokens/s", "memory": "MB"}.get(name, "ms")
+        assert row["unit"] == UNITS.get(row["name"], "ms")
         assert row["ours"] > 0
         assert low <= high
         assert row["against"] == AGAINST_OURSELVES.get(name)
@@ -125,6 +133,17 @@ def test_it_runs_beside_llama_cpp(name: str) -> None:
     assert last["against"] == "llama.cpp"
     assert last["ratio"] == pytest.approx(last["ours"] / last["theirs"])
     assert set(last["their_settings"]) == {"repack", "flash_attention"}
+
+
+@pytest.mark.peers
+def test_svd_runs_beside_peft_and_is_as_near() -> None:
+    python = os.environ.get("LORA_STUDIO_PEERS")
+    if not python:
+        pytest.skip("LORA_STUDIO_PEERS names no Python with the peers in it")
+    took, error = rows(benchmark("combine", "--json", "--rounds", "1", "--peers", python))
+    assert took["against"] == error["against"] == "PEFT"
+    assert error["ours"] == pytest.approx(1, abs=1e-4)
+    assert error["theirs"] == pytest.approx(1, abs=1e-3)
 
 
 def test_a_row_sums_up_its_rounds() -> None:
