@@ -68,15 +68,18 @@ def main(run: Run) -> None:
             stack.callback(peer.close)
             peer.ask("open", sizes=SIZES, adapters=folders)
             works.append(partial(time_theirs, peer))
-        new_scales = NewScales()
-        times = interleave(run.rounds or ROUNDS, partial(new_scales, len(RANKS)), works, warm_up=1)
+        new_scales, scales = NewScales(), [0.0]
+
+        def draw() -> list[float]:
+            scales[:] = new_scales(len(RANKS))
+            return scales
+
+        times = interleave(run.rounds or ROUNDS, draw, works, warm_up=1)
         run.report(Row("combine, svd to rank 8", "ms", conditions, times, against="PEFT"))
 
-        scales = new_scales(len(RANKS))
         least = least_error(adapters, scales)
         errors = [[our_error(adapters, scales) / least]]
-        if peer is not None:
-            time_theirs(peer, scales)
+        if peer is not None:  # what it combined last it holds still
             errors.append([peer.ask("error", weights=scales)["error"] / least])
         run.report(Row("combine, error over the least", "x", conditions, errors, against="PEFT"))
 

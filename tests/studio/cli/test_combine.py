@@ -109,6 +109,18 @@ def test_what_is_no_method_or_option_is_refused(
     assert message in refused.err
 
 
+def test_any_exporter_writes_what_a_method_makes(cli: Cli, files: Path) -> None:
+    limits = ("--method", "ties", "--method-option", "density=0.5", "--rank", "3")
+    written = cli("export", *blend(files), "-o", files / "peft", "--to", "peft", *limits, "--json").json
+    assert "PEFT" in written["format"]
+    cli("stack", *blend(files), "-o", files / "ties.gguf", *limits)
+    back = cli("convert", files / "peft", "--base", files / "base.gguf", "-o", files / "back.gguf")
+    assert back.code == 0, back.err
+    for name in SHAPES:
+        expected = delta(files / "ties.gguf", name)
+        assert np.linalg.norm(delta(files / "back.gguf", name) - expected) < 1e-5 * np.linalg.norm(expected)
+
+
 def test_resizing_tells_the_error_before_and_after(cli: Cli, files: Path) -> None:
     source, out = files / "1.gguf", files / "small.gguf"
     errors = cli("resize", source, "--json").json["errors"]
