@@ -127,6 +127,11 @@ class AdapterBank:
         for module in self.opaque:
             self._rows.setdefault(module, len(self._rows))
 
+    @property
+    def ranks(self) -> int:
+        """How many ranks all its groups have."""
+        return len(self._scaling)
+
     def bind(self, states: Sequence[BlendState]) -> BoundBlends | None:
         """Set the scales and gains of N blends: all that a move costs. None where none hears any adapter.
 

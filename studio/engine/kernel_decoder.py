@@ -32,6 +32,9 @@ SWITCH = "LORA_STUDIO_KERNELS"
 
 LANES = 16
 
+MOST_PROGRAMS = 2
+"""How many programs are kept: base and blend take turns, token by token."""
+
 log = logging.getLogger(__name__)
 
 
@@ -53,7 +56,7 @@ class KernelDecoder:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._ready: tuple[TiledWeights, Walkers] | None = None
-        self._programs: tuple[AdapterBank | None, TokenProgram] | None = None
+        self._programs: list[tuple[AdapterBank | None, TokenProgram]] = []  # the one used last at the end
 
     def begin(self) -> None:
         """Begin to load in the background, once."""
@@ -81,7 +84,8 @@ class KernelDecoder:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        self._programs = self._ready = None
+        self._ready = None
+        self._programs = []
 
     def logits(self, run: ForwardPass, blends: BoundBlends | None) -> FloatArray | None:
         """Decode the one token of a pass into logits ``[V]``; None where NumPy has to do it."""
@@ -89,18 +93,24 @@ class KernelDecoder:
         if ready is None or run.blends != 1 or (blends is not None and blends.bank.opaque):
             return None
         assert isinstance(self._model, PlannedModel)
-        weights, walkers = ready
-        bank = None if blends is None else blends.bank
-        if self._programs is None or self._programs[0] is not bank:
+        program = self._program(*ready, None if blends is None else blends.bank)
+        scales = None if blends is None else blends.rank_scales[:, 0, 0]
+        embedded: FloatArray = self._model.embed(run)[:, 0]
+        return program.logits(embedded, run.cache, run.horizon, scales)
+
+    def _program(self, weights: TiledWeights, walkers: Walkers, bank: AdapterBank | None) -> TokenProgram:
+        """Return the program with a bank's factors, written anew where it is none of the kept ones."""
+        kept = [(its_bank, program) for its_bank, program in self._programs if its_bank is bank]
+        if not kept:
             from studio.engine.kernels.token_program import TokenProgram, tile_bank
 
             assert self._plan is not None
             factors = {} if bank is None else tile_bank(bank)
-            ranks = 0 if blends is None else blends.rank_scales.shape[0]
-            self._programs = (bank, TokenProgram(self._plan, weights, factors, ranks, walkers))
-        scales = None if blends is None else blends.rank_scales[:, 0, 0]
-        embedded: FloatArray = self._model.embed(run)[:, 0]
-        return self._programs[1].logits(embedded, run.cache, run.horizon, scales)
+            ranks = 0 if bank is None else bank.ranks
+            kept = [(bank, TokenProgram(self._plan, weights, factors, ranks, walkers))]
+        others = [pair for pair in self._programs if pair[0] is not bank]
+        self._programs = [*others, *kept][-MOST_PROGRAMS:]
+        return kept[0][1]
 
     def _load(self) -> None:
         """Import and compile the kernels, then repack every weight."""

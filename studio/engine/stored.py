@@ -45,8 +45,7 @@ class StoredWeight:
         self.name = name
         self.shape = shape
         self.type_name = type_name
-        self._raw: HostArray | None = raw
-        self._tiles: Tiles | None = None
+        self._held: HostArray | Tiles = raw  # exchanged at once: another thread may multiply
         self._panel: Callable[[Tiles, int, int], FloatArray] = Tiles.dense
         if not all(np.isfinite(panel).all() for _, panel in self.panels()):
             raise FormatError(
@@ -74,9 +73,7 @@ class StoredWeight:
     @property
     def nbytes(self) -> int:
         """Size in memory."""
-        held = self._tiles or self._raw
-        assert held is not None
-        return held.nbytes
+        return self._held.nbytes
 
     @property
     def can_tile(self) -> bool:
@@ -92,11 +89,8 @@ class StoredWeight:
 
     def rows(self, ids: HostArray) -> FloatArray:
         """Return single rows as float32 ``[ids, in]``."""
-        tiles, raw = self._tiles, self._raw  # in this order: tiling sets one before it drops the other
-        if tiles is not None:
-            return tiles.rows(ids)
-        assert raw is not None
-        return dequantise(raw[ids], self._number)
+        held = self._held
+        return held.rows(ids) if isinstance(held, Tiles) else dequantise(held[ids], self._number)
 
     def matmul(self, columns: HostArray) -> FloatArray:
         """Compute W X: ``[in, C] -> [out, C]``."""
@@ -111,21 +105,18 @@ class StoredWeight:
         at_once = max(16, PANEL_VALUES // width // 16 * 16)  # whole tiles
         for first in range(0, out, at_once):
             rows = slice(first, min(first + at_once, out))
-            tiles, raw = self._tiles, self._raw
-            if tiles is not None:
-                yield rows, self._panel(tiles, first // 16, -(-rows.stop // 16))
+            held = self._held
+            if isinstance(held, Tiles):
+                yield rows, self._panel(held, first // 16, -(-rows.stop // 16))
             else:
-                assert raw is not None
-                yield rows, dequantise(raw[rows], self._number)
+                yield rows, dequantise(held[rows], self._number)
 
     def tile(self, panel: Callable[[Tiles, int, int], FloatArray]) -> Tiles:
         """Repack the weight for the kernels, which `panel` is one of; its file's bytes are let go of."""
-        if self._tiles is None:
-            assert self._raw is not None
+        if not isinstance(self._held, Tiles):
             self._panel = panel
-            self._tiles = tile_raw(self._raw, self.type_name, self.shape)
-            self._raw = None
-        return self._tiles
+            self._held = tile_raw(self._held, self.type_name, self.shape)
+        return self._held
 
     @property
     def _number(self) -> int:

@@ -67,7 +67,7 @@ def test_the_kernels_decode_what_numpy_decodes(
         expected = logits_of(engine, state)
         assert engine.prepare()
         np.testing.assert_allclose(logits_of(engine, state), expected, rtol=1e-4, atol=1e-5)
-        assert engine._base is not None and engine._base.kernels._programs is not None
+        assert engine._base is not None and engine._base.kernels._programs
 
 
 @pytest.mark.parametrize("coded", [False, True])
@@ -126,6 +126,26 @@ def test_streams_take_turns(tiny_base: Make, tiny_adapter: Make) -> None:
         streams = [engine.generate(TOKENS, state, Sampling(max_tokens=12)) for state in states]
         together = [[next(stream) for stream in streams] for _ in range(12)]
         assert [list(tokens) for tokens in zip(*together, strict=True)] == alone
+
+
+def test_streams_that_take_turns_keep_a_program_each(
+    tiny_base: Make, tiny_adapter: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token_program = pytest.importorskip("studio.engine.kernels.token_program")
+    base = tiny_base(**SIZES)
+    written: list[int] = []
+    write = token_program.TokenProgram._write
+    monkeypatch.setattr(token_program.TokenProgram, "_write", lambda self: (written.append(1), write(self)))
+    with opened(base, {"a": tiny_adapter(base, MODULES)}) as engine:
+        engine.prepare()
+        states = [BASE_ALONE, BlendState((BlendChannel("a", 1, 1.0),))]
+        streams = [engine.generate(TOKENS, state, Sampling(max_tokens=6)) for state in states]
+        assert len([next(stream) for _ in range(6) for stream in streams]) == 12
+        assert len(written) == 2
+        engine.attach({"a": tiny_adapter(base, MODULES, seed=3)})
+        list(engine.generate(TOKENS, states[1], Sampling(max_tokens=3)))
+        assert len(written) == 3  # of another bank
+        assert engine._base is not None and len(engine._base.kernels._programs) == 2
 
 
 def test_two_threads_may_decode_at_once(tiny_base: Make) -> None:
