@@ -135,7 +135,12 @@ def test_streams_that_take_turns_keep_a_program_each(
     base = tiny_base(**SIZES)
     written: list[int] = []
     write = token_program.TokenProgram._write
-    monkeypatch.setattr(token_program.TokenProgram, "_write", lambda self: (written.append(1), write(self)))
+
+    def watched(program: Any) -> Any:
+        written.append(1)
+        return write(program)
+
+    monkeypatch.setattr(token_program.TokenProgram, "_write", watched)
     with opened(base, {"a": tiny_adapter(base, MODULES)}) as engine:
         engine.prepare()
         states = [BASE_ALONE, BlendState((BlendChannel("a", 1, 1.0),))]
