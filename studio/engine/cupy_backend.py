@@ -27,6 +27,10 @@ class DeviceRefusedError(EngineError):
     """A device that does not answer, or answers wrongly."""
 
 
+class DeviceFailedError(EngineError):
+    """A device that took work and did not do it, for lack of memory or otherwise."""
+
+
 class CupyBackend:
     """A CUDA device through CuPy.
 
@@ -146,12 +150,12 @@ class CupyBackend:
             except cuda.memory.OutOfMemoryError as error:
                 traceback.clear_frames(error.__traceback__)  # as above
                 self._pool.free_all_blocks()
-                raise EngineError(
+                raise DeviceFailedError(
                     "the GPU's memory ran out",
                     remedy="Shorten the prompt, choose smaller weights, or choose the CPU (backend numpy)",
                 ) from error
             except self._failures as error:
-                raise EngineError(
+                raise DeviceFailedError(
                     f"the GPU failed ({first_line(error)})", remedy="Choose the CPU (backend numpy)"
                 ) from error
 

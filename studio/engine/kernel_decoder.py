@@ -75,9 +75,10 @@ class KernelDecoder:
     @property
     def nbytes(self) -> int:
         """What the kernels hold of the weights in memory, beside dense ones."""
-        if self._ready is None or self._weights.kind == "quantised":
+        ready = self._ready
+        if ready is None or self._weights.kind == "quantised":
             return 0
-        return sum(tiles.nbytes for tiles in self._ready[0].tiles.values())
+        return sum(tiles.nbytes for tiles in ready[0].tiles.values())
 
     def close(self) -> None:
         """Stop loading, and wait until it has stopped."""

@@ -65,11 +65,15 @@ class LocalEngine:
 
     @property
     def description(self) -> str:
-        """Which backend runs and why, and what the open base's weights take in memory, in all their forms."""
-        if self._base is None:
+        """Which backend runs and why, and what the open base's weights take in memory, in all their forms.
+
+        Any thread may ask, whatever another one does with the engine.
+        """
+        base = self._base
+        if base is None:
             return self._backend.reason
-        weights = self._base.weights
-        size = weights.nbytes + self._base.kernels.nbytes
+        weights = base.weights
+        size = weights.nbytes + base.kernels.nbytes
         return f"{self._backend.reason}; weights {NAMES[weights.kind]}, {size / 1e6:,.0f} MB"
 
     @property

@@ -8,9 +8,9 @@ from PySide6.QtCore import QObject
 
 from studio.contracts import Progress
 from studio.engine.backend import choose_backend
+from studio.engine.cupy_backend import DeviceFailedError
 from studio.engine.devices import list_devices
 from studio.engine.local import LocalEngine
-from studio.errors import EngineError
 from studio.gui import questions
 from studio.gui.device_menu import DeviceLine
 
@@ -106,7 +106,5 @@ class EnginesController(QObject):
 
     def _offer_cpu(self, error: StudioError) -> None:
         """Ask whether to go on without the GPU when it was the device that failed."""
-        failed = isinstance(error, EngineError) and isinstance(error.__cause__, (MemoryError, RuntimeError))
-        on_gpu = self._engine.description.startswith("CuPy")
-        if failed and on_gpu and questions.use_cpu(self._window, error.message):
+        if isinstance(error, DeviceFailedError) and questions.use_cpu(self._window, error.message):
             self.choose("numpy", self._weights if self._weights != "float16" else "auto")

@@ -14,9 +14,8 @@ import pytest
 
 from studio.contracts import BASE_ALONE, Sampling
 from studio.engine.backend import choose_backend
-from studio.engine.cupy_backend import POOL_SHARE, CupyBackend
+from studio.engine.cupy_backend import POOL_SHARE, CupyBackend, DeviceFailedError
 from studio.engine.local import LocalEngine
-from studio.errors import EngineError
 
 Make = Callable[..., Any]
 TOKENS = [3, 17, 0, 39, 5, 5, 21]
@@ -175,7 +174,7 @@ def test_a_failing_device_offers_the_cpu_and_recovers(
     expected = engine.evaluate(TOKENS, BASE_ALONE).logits
     module, name = kind.split(".")
     strict_device.failures = [getattr(getattr(strict_device.cuda, module), name)("broken")] * times
-    with pytest.raises(EngineError, match=message):
+    with pytest.raises(DeviceFailedError, match=message):
         engine.evaluate(TOKENS, BASE_ALONE)
     np.testing.assert_array_equal(engine.evaluate(TOKENS, BASE_ALONE).logits, expected)
 
@@ -191,7 +190,7 @@ def test_work_that_ran_out_of_memory_leaves_none_taken(strict_device: Any, tiny_
     before = pool.used
     engine.evaluate(TOKENS, BASE_ALONE)
     pool.limit = before + 50_000
-    with pytest.raises(EngineError) as raised:
+    with pytest.raises(DeviceFailedError) as raised:
         engine.evaluate(TOKENS * 250, BASE_ALONE)
     assert isinstance(raised.value.__cause__, MemoryError)
     assert pool.used == before
@@ -226,7 +225,7 @@ def test_a_real_pool_that_is_too_small_is_an_error_and_the_engine_goes_on(
     engine.open(tiny_base(context=20_000))
     expected = engine.evaluate(TOKENS, BASE_ALONE).logits
     backend.run(lambda: backend._pool.set_limit(size=backend._pool.used_bytes() + 4096))
-    with pytest.raises(EngineError, match="the GPU's memory ran out"):
+    with pytest.raises(DeviceFailedError, match="the GPU's memory ran out"):
         engine.evaluate(TOKENS * 2000, BASE_ALONE)
     backend.available_memory()  # sets the limit anew
     np.testing.assert_array_equal(engine.evaluate(TOKENS, BASE_ALONE).logits, expected)

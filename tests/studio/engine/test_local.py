@@ -14,6 +14,7 @@ from studio.contracts import BASE_ALONE, BlendChannel, BlendState, Gains, Sampli
 from studio.engine import decoder
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
+from studio.engine.weights import Weights
 from studio.errors import CancelledError, EngineError, FormatError, MismatchError, UnsupportedError
 
 Make = Callable[..., Any]
@@ -380,3 +381,20 @@ def test_a_token_is_fed_once_though_memory_ran_out(
     monkeypatch.setattr(model, "logits", in_short_memory)
     assert [*generated, *stream] == undisturbed
     assert not failures
+
+
+def test_its_description_may_be_asked_for_while_it_is_closed(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the window does, whose thread is not the engine's."""
+    whole = engine.description
+
+    size: Callable[[Weights], int] = Weights.__dict__["nbytes"].fget
+
+    def nbytes_while_another_thread_closes(weights: Weights) -> int:
+        engine.close()
+        return size(weights)
+
+    monkeypatch.setattr(Weights, "nbytes", property(nbytes_while_another_thread_closes))
+    assert "weights" in whole and engine.description == whole
+    assert "weights" not in engine.description

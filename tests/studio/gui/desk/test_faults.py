@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from studio.contracts import PanelSpec, PluginStatus
+from studio.engine.cupy_backend import DeviceFailedError
 from studio.errors import EngineError, PluginError
 from studio.gui import questions
 from studio.gui.error_dialog import ErrorDialog
@@ -178,8 +179,9 @@ def test_the_session_moves_to_a_real_device_and_back(cuda_device: str, desk: Des
         lives_on(desk, qtbot)
 
 
-def test_a_gpu_out_of_memory_offers_the_cpu(
-    desk: Desk, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("cause", [MemoryError(), RuntimeError(), Exception("a kernel does not compile")])
+def test_a_gpu_that_fails_offers_the_cpu(
+    cause: Exception, desk: Desk, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
@@ -188,12 +190,12 @@ def test_a_gpu_out_of_memory_offers_the_cpu(
         return True
 
     monkeypatch.setattr(questions, "use_cpu", use_cpu)
-    monkeypatch.setattr(type(desk.engine), "description", "CuPy: a device")
-    error = EngineError("the GPU's memory ran out")
-    error.__cause__ = MemoryError()
+    error = DeviceFailedError("the GPU failed")
+    error.__cause__ = cause
     with qtbot.waitSignal(desk.live.shown):
         desk.engine.failed.emit(error)
-    assert asked == ["the GPU's memory ran out"]
+    desk.engine.failed.emit(EngineError("the memory ran out"))  # the CPU's
+    assert asked == ["the GPU failed"]
     assert desk.window.menus.devices.devices["numpy"].isChecked()
 
 
