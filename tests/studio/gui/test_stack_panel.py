@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from pytestqt.qtbot import QtBot
 
-PIRATE = Channel("1", "pirate", "r8 · 210/210 · ‖Δ‖ 1.9 %", scale=0.8)
-LEGAL = Channel("2", "legal", "r16 · 60/210 · ‖Δ‖ 0.3 %", scale=0.2, muted=True, audible=False)
+PIRATE = Channel("1", "pirate", "r8 · 210/210 · ‖Δ‖ 1.9 %", scale=0.8, report="all fits")
+LEGAL = Channel(
+    "2", "legal", "r16 · 60/210 · ‖Δ‖ 0.3 %", scale=0.2, muted=True, audible=False, report="all fits"
+)
 LEFT = Qt.MouseButton.LeftButton
 
 
