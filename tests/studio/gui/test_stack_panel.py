@@ -144,6 +144,16 @@ def test_dropped_paths_are_handed_on(
     assert told == [("paths_dropped", [tmp_path])]
 
 
+def test_only_a_report_that_warns_is_marked(panel: StackPanel, qtbot: QtBot) -> None:
+    panel.set_channels([replace(PIRATE, flagged=True), LEGAL, replace(LEGAL, key="3", report="")])
+    buttons = [row.report_button for row in panel.rows.values()]
+    assert [button.text() for button in buttons] == ["!", "i", "i"]
+    assert [button.isEnabled() for button in buttons] == [True, True, False]
+    with qtbot.waitSignal(panel.report_requested) as asked:
+        QTest.mouseClick(buttons[0], LEFT)
+    assert asked.args == ["1"]
+
+
 def test_tab_walks_every_strip_from_the_top(panel: StackPanel, qtbot: QtBot) -> None:
     panel.set_channels([LEGAL, PIRATE])
     chain: list[QWidget] = [panel.master.fader, panel.master.number]
