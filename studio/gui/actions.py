@@ -41,6 +41,7 @@ class Actions:
         self.quit = action("&Quit", "Ctrl+Q")
         self.undo = action("&Undo", Key.Undo)
         self.redo = action("&Redo", Key.Redo)
+        self.copy_command = action("&Copy as command", "Ctrl+Shift+C")
         self.mute_all = action("&Mute all", "Ctrl+M")
         self.unmute_all = action("&Unmute all", "Ctrl+Shift+M")
         self.reset = action("&Reset scales to 1", "Ctrl+R")
@@ -80,7 +81,7 @@ class Menus:
         self.recent = file.addMenu("&Recent files")
         _fill(file, actions.save, actions.save_as, None, actions.export, None, actions.quit)
 
-        _fill(bar.addMenu("&Edit"), actions.undo, actions.redo)
+        _fill(bar.addMenu("&Edit"), actions.undo, actions.redo, None, actions.copy_command)
 
         stack = bar.addMenu("&Stack")
         _fill(stack, actions.add_with_options, None)

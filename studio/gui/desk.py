@@ -89,7 +89,7 @@ class Desk(QObject):
         self.models = ModelsController(session, self.jobs, plugins, window, notices, self)
         self.reports = ReportsController(session, window, self)
         self.sessions = SessionsController(session, self.jobs, plugins, window, notices, self.settings, self)
-        self.exports = ExportsController(session, self.jobs, plugins, window, notices, self)
+        self.exports = ExportsController(session, self.jobs, self.norms, plugins, window, notices, self)
         self.plugins = PluginsController(session, plugins, window, notices, self)
 
         self.models.opened.connect(self.sessions.remember)

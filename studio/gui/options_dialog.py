@@ -59,7 +59,7 @@ class OptionsDialog(QDialog):
         reason = QLabel(f"{error.message[:1].upper()}{error.message[1:]}.")
         reason.setWordWrap(True)
         set_text_colour(reason, current_theme().warning)
-        editor = self.form.findChild(QWidget, error.where)
+        editor = self.form.findChild(QWidget, error.where or "")
         if editor is not None:
             editor.setFocus()
             self.setAccessibleDescription(reason.text())

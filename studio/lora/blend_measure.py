@@ -93,13 +93,15 @@ def measure_blend(request: ExportRequest) -> Generator[Progress, None, BlendMeas
         whole += float((spectra[module] ** 2).sum())
         for kind in ROUNDED:
             lost[kind] += rounding_loss(delta, kind)
-    rounding = {kind: float(np.sqrt(loss / whole)) for kind, loss in lost.items()} if whole else {}
+    rounding: dict[str, float] = {}
+    if whole:
+        rounding = {kind: float(np.sqrt(loss / whole)) for kind, loss in lost.items()}
     return BlendMeasure(spectra, ranks, frozenset(dense), rounding)
 
 
 def rank_of(delta: CombinedDelta) -> int:
     """Return the rank of a delta's factors, or the most that a dense one can have."""
-    return delta.a.shape[-2] if isinstance(delta, DeltaPart) else min(delta.shape[-2:])
+    return int(delta.a.shape[-2]) if isinstance(delta, DeltaPart) else min(delta.shape[-2:])
 
 
 def rounding_loss(delta: DeltaPart, kind: FloatType) -> float:

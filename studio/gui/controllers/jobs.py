@@ -125,8 +125,11 @@ class JobsController(QObject):
         then = self._then.pop(job, None)
         if job.state == "failed" and job.error is not None:
             self._failed[key] = job
-            complain = self._complaints.get(job, lambda error: self._notices.error(job.title, error))
-            complain(job.error)
+            complain = self._complaints.get(job)
+            if complain is None:
+                self._notices.error(job.title, job.error)
+            else:
+                complain(job.error)
         elif job.state == "done" and then is not None:
             then(job.result)
         if not self._then:

@@ -74,6 +74,7 @@ class StackController(QObject):
             commands.reset,
             commands.clear,
             commands.export,
+            commands.copy_command,
         ):
             action.setEnabled(not stack.is_empty)
 
