@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from studio.api import (
     Adapter,
     Exported,
+    Prediction,
     Progress,
     exported_modules,
     replacing_folder,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from studio.api import ExportRequest, Prediction, Work
+    from studio.api import ExportRequest, Work
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

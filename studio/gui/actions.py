@@ -46,6 +46,7 @@ class Actions:
         self.unmute_all = action("&Unmute all", "Ctrl+Shift+M")
         self.reset = action("&Reset scales to 1", "Ctrl+R")
         self.clear = action("&Clear the stack")
+        self.combine = action("Com&bine…", "Ctrl+Shift+B")
         self.report = action("Adapter re&port", "Ctrl+I")
         self.larger = action("&Larger", Key.ZoomIn)
         self.smaller = action("&Smaller", Key.ZoomOut)
@@ -86,7 +87,7 @@ class Menus:
         stack = bar.addMenu("&Stack")
         _fill(stack, actions.add_with_options, None)
         _fill(stack, actions.mute_all, actions.unmute_all, actions.reset, None, actions.clear)
-        _fill(stack, None, actions.report, None, actions.generate, actions.stop)
+        _fill(stack, None, actions.combine, actions.report, None, actions.generate, actions.stop)
 
         self.devices = DeviceMenu(window)
         bar.addMenu(self.devices)

@@ -14,6 +14,7 @@ from studio.engine.local import LocalEngine
 from studio.gui import questions
 from studio.gui.appearance import Appearance
 from studio.gui.bridge import Bridge
+from studio.gui.controllers.combining import CombiningController
 from studio.gui.controllers.engines import EnginesController
 from studio.gui.controllers.exports import ExportsController
 from studio.gui.controllers.gains import GainsController
@@ -90,6 +91,7 @@ class Desk(QObject):
         self.reports = ReportsController(session, window, self)
         self.sessions = SessionsController(session, self.jobs, plugins, window, notices, self.settings, self)
         self.exports = ExportsController(session, self.jobs, self.norms, plugins, window, notices, self)
+        self.combining = CombiningController(session, self.jobs, self.exports, plugins, window, notices, self)
         self.plugins = PluginsController(session, plugins, window, notices, self)
 
         self.models.opened.connect(self.sessions.remember)

@@ -99,9 +99,8 @@ class ExportDialog(QDialog):
         self.facts = FactList("The blend")
         self.facts.set_facts(facts)
         self._buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
-        self.command_button = self._buttons.addButton(
-            "Copy as command", QDialogButtonBox.ButtonRole.ActionRole
-        )
+        self.command_button = QPushButton("Copy as command")
+        self.command_button.setToolTip("The line of lora-studio that does the same without a screen")
         self.export_button = self._buttons.addButton("Export", QDialogButtonBox.ButtonRole.AcceptRole)
         self.export_button.setDefault(True)
         self.export_button.setProperty(PRIMARY, True)
@@ -161,8 +160,9 @@ class ExportDialog(QDialog):
         settings.addRow("", self.verify_box)
         right = QVBoxLayout()
         right.setSpacing(10)
-        right.addWidget(self._pages, 1)
+        right.addWidget(self._pages)
         right.addLayout(settings)
+        right.addStretch(1)
         right.addWidget(DeskLabel("What it will be", strong=True))
         right.addWidget(self.preview)
         body = QHBoxLayout()
@@ -175,7 +175,10 @@ class ExportDialog(QDialog):
         layout.setSpacing(12)
         layout.addWidget(self.facts)
         layout.addLayout(body, 1)
-        layout.addWidget(self._buttons)
+        foot = QHBoxLayout()
+        foot.addWidget(self.command_button)
+        foot.addWidget(self._buttons, 1)
+        layout.addLayout(foot)
         self.resize(820, 560)
 
     def _show_exporter(self, index: int) -> None:

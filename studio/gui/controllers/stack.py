@@ -75,6 +75,7 @@ class StackController(QObject):
             commands.clear,
             commands.export,
             commands.copy_command,
+            commands.combine,
         ):
             action.setEnabled(not stack.is_empty)
 
