@@ -29,6 +29,26 @@ if TYPE_CHECKING:
     from studio.api import CombinedDelta, DeltaPart
 
 
+SUMMARIES = {
+    "cat": "The exact sum of what is heard, its ranks added.",
+    "linear": "The sum of what is heard, or its weighted mean.",
+    "svd": "The best approximation of the sum by a rank.",
+    "task_arithmetic": "The sum, times one number.",
+    "average": "The mean of the adapters that have a module.",
+    "magnitude_prune": "The sum of each adapter's largest weights.",
+    "ties": "Trims each adapter, elects a sign for each weight, merges those that agree.",
+    "dare_linear": "Drops weights by chance, scales up the rest, adds.",
+    "dare_ties": "Drops weights by chance, then elects signs as ties does.",
+    "della": "As dare_ties, but small weights are likelier to be dropped.",
+    "breadcrumbs": "Leaves out the largest weights as well as the smallest.",
+    "sce": "Merges where the adapters differ most, each by its energy there.",
+    "slerp": "A point on the arc between two adapters.",
+    "nuslerp": "An arc between two adapters, by their scales.",
+    "peft_factors": "As PEFT combines: A with A and B with B, which is no sum of deltas.",
+}
+"""What each method does, for whoever chooses one."""
+
+
 @dataclass(frozen=True)
 class Method:
     """A pure function with its options: their fields are its keywords.
@@ -41,14 +61,16 @@ class Method:
         Makes one delta of the parts of a module.
     Options
         The frozen dataclass of its options.
-    summary
-        What it does, in one plain sentence.
     """
 
     name: str
     function: Callable[..., CombinedDelta]
     Options: type[Any] = NoOptions
-    summary: str = ""
+
+    @property
+    def summary(self) -> str:
+        """What it does, in one plain sentence."""
+        return SUMMARIES[self.name]
 
     def combine(self, module: str, parts: Sequence[DeltaPart], options: Any) -> CombinedDelta:
         """Combine the deltas of one module."""
@@ -59,58 +81,19 @@ class Method:
 def register_combine_methods() -> list[CombineMethod]:
     """Offer all methods."""
     return [
-        Method("cat", algebra.cat, NoOptions, "The exact sum of what is heard, its ranks added."),
-        Method("linear", algebra.linear, LinearOptions, "The sum of what is heard, or its weighted mean."),
-        Method("svd", algebra.svd, SvdOptions, "The best approximation of the sum by a rank."),
-        Method(
-            "task_arithmetic", algebra.task_arithmetic, TaskArithmeticOptions, "The sum, times one number."
-        ),
-        Method("average", algebra.average, NoOptions, "The mean of the adapters that have a module."),
-        Method(
-            "magnitude_prune",
-            algebra.magnitude_prune,
-            MagnitudePruneOptions,
-            "The sum of each adapter's largest weights.",
-        ),
-        Method(
-            "ties",
-            algebra.ties,
-            TiesOptions,
-            "Trims each adapter, elects a sign for each weight, merges those that agree.",
-        ),
-        Method(
-            "dare_linear",
-            algebra.dare_linear,
-            DareLinearOptions,
-            "Drops weights by chance, scales up the rest, adds.",
-        ),
-        Method(
-            "dare_ties",
-            algebra.dare_ties,
-            DareTiesOptions,
-            "Drops weights by chance, then elects signs as ties does.",
-        ),
-        Method(
-            "della",
-            algebra.della,
-            DellaOptions,
-            "As dare_ties, but small weights are likelier to be dropped.",
-        ),
-        Method(
-            "breadcrumbs",
-            algebra.breadcrumbs,
-            BreadcrumbsOptions,
-            "Leaves out the largest weights as well as the smallest.",
-        ),
-        Method(
-            "sce", algebra.sce, SceOptions, "Merges where the adapters differ most, each by its energy there."
-        ),
-        Method("slerp", algebra.slerp, SlerpOptions, "A point on the arc between two adapters."),
-        Method("nuslerp", algebra.nuslerp, NuslerpOptions, "An arc between two adapters, by their scales."),
-        Method(
-            "peft_factors",
-            algebra.per_factor,
-            PerFactorOptions,
-            "As PEFT combines: A with A and B with B, which is no sum of deltas.",
-        ),
+        Method("cat", algebra.cat),
+        Method("linear", algebra.linear, LinearOptions),
+        Method("svd", algebra.svd, SvdOptions),
+        Method("task_arithmetic", algebra.task_arithmetic, TaskArithmeticOptions),
+        Method("average", algebra.average),
+        Method("magnitude_prune", algebra.magnitude_prune, MagnitudePruneOptions),
+        Method("ties", algebra.ties, TiesOptions),
+        Method("dare_linear", algebra.dare_linear, DareLinearOptions),
+        Method("dare_ties", algebra.dare_ties, DareTiesOptions),
+        Method("della", algebra.della, DellaOptions),
+        Method("breadcrumbs", algebra.breadcrumbs, BreadcrumbsOptions),
+        Method("sce", algebra.sce, SceOptions),
+        Method("slerp", algebra.slerp, SlerpOptions),
+        Method("nuslerp", algebra.nuslerp, NuslerpOptions),
+        Method("peft_factors", algebra.per_factor, PerFactorOptions),
     ]

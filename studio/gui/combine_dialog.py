@@ -90,7 +90,7 @@ class CombineDialog(QDialog):
             "Cut each module to the rank that keeps this share of the squared norm; the smaller rank counts"
         )
         name_control(self.energy_box, "Energy to keep")
-        self.result = FactList("The result")
+        self.outcome = FactList("The result")
         self.add_button = QPushButton("Add to the stack")
         self.export_button = QPushButton("Export…")
         self._lay_out()
@@ -131,7 +131,7 @@ class CombineDialog(QDialog):
 
     def set_result(self, facts: Sequence[tuple[str, str]], advice: str = "", *, ready: bool) -> None:
         """Tell what comes of it, and whether an adapter can be made of it."""
-        self.result.set_facts(facts, advice)
+        self.outcome.set_facts(facts, advice)
         self.add_button.setEnabled(ready)
 
     def _lay_out(self) -> None:
@@ -150,7 +150,7 @@ class CombineDialog(QDialog):
         right.addWidget(DeskLabel("What a cut leaves out", strong=True))
         right.addWidget(self.curve, 1)
         right.addLayout(limits)
-        right.addWidget(self.result)
+        right.addWidget(self.outcome)
         body = QHBoxLayout()
         body.setSpacing(16)
         self.choice.setFixedWidth(300)

@@ -112,7 +112,7 @@ class ErrorCurve(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no typ
             self.rank_chosen.emit(rank)
 
     def _rank_at(self, position: QPointF) -> int:
-        return round(self._box.mapSceneToView(self.mapToScene(position.toPoint())).x())
+        return round(float(self._box.mapSceneToView(self.mapToScene(position.toPoint())).x()))
 
     def mousePressEvent(self, event: Any) -> None:
         """Choose the rank under the mouse."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QRect, QSize, Qt
-from PySide6.QtGui import QColor, QFontMetrics, QPainter, QTextLayout, QTextOption
+from PySide6.QtGui import QColor, QFontMetrics, QPainter, QResizeEvent, QTextLayout, QTextOption
 from PySide6.QtWidgets import (
     QListWidget,
     QListWidgetItem,
@@ -37,6 +37,11 @@ class FormatList(QListWidget):
         self.setVerticalScrollMode(QListWidget.ScrollMode.ScrollPerPixel)
         self.setResizeMode(QListWidget.ResizeMode.Adjust)
         self.setUniformItemSizes(False)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Break the sentences anew: a scroll bar takes room as well."""
+        super().resizeEvent(event)
+        self.scheduleDelayedItemsLayout()
 
     def set_entries(self, entries: Sequence[tuple[str, str]]) -> None:
         """Offer entries as (name, sentence)."""
