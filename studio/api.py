@@ -24,6 +24,8 @@ from studio.contracts import (
     MetadataValue,
     ModelLoader,
     PanelSpec,
+    PredictingExporter,
+    Prediction,
     Progress,
     ScaledDelta,
     TensorInfo,
@@ -83,6 +85,7 @@ from studio.lora.layers import BaseLayers, FrozenLinear, Layer, LinearInfo, Line
 from studio.lora.linear import LoraLinear
 from studio.lora.names import gguf_module, own_gguf_name, rotated_heads, rows_to_gguf, rows_to_hugging_face
 from studio.lora.placing import Placement, RowOrder, fit, place
+from studio.lora.predicting import predict_factors
 from studio.lora.saving import save_adapter
 from studio.lora.serving import check_modelfile, write_modelfile
 from studio.lora.stack import LoraStack
@@ -135,6 +138,8 @@ __all__ = [
     "PendingTensor",
     "Placement",
     "PluginError",
+    "PredictingExporter",
+    "Prediction",
     "Progress",
     "RowOrder",
     "SaveError",
@@ -174,6 +179,7 @@ __all__ = [
     "own_gguf_name",
     "pad_rank",
     "place",
+    "predict_factors",
     "preset",
     "read_header",
     "read_safetensors",

@@ -167,3 +167,8 @@ def _append(parts: Sequence[Path], target: IO[bytes]) -> str:
                 digest.update(block)
                 target.write(block)
     return digest.hexdigest()
+
+
+def verification_texts() -> list[str]:
+    """Return the texts to verify an export on where there are no others."""
+    return (assets_folder() / "verification.txt").read_text(encoding="utf-8").strip().split("\n\n")

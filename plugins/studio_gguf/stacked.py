@@ -19,6 +19,7 @@ from studio.api import (
     exported_parts,
     join_parts,
     pad_rank,
+    predict_factors,
     write_gguf_in_steps,
     write_modelfile,
 )
@@ -37,10 +38,10 @@ from studio_gguf.keys import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from studio.api import DeltaAdapter, ExportRequest, FloatArray, MetadataValue, Work
+    from studio.api import DeltaAdapter, ExportRequest, FloatArray, MetadataValue, Prediction, Work
 
 SOURCES = "lora_studio.stack.sources"
 SCALES = "lora_studio.stack.scales"
@@ -76,6 +77,15 @@ class StackedExporter:
     name = "stacked adapter (GGUF)"
     suffix = ".gguf"
     Options = StackedOptions
+    summary = "One small file that llama.cpp and Ollama put on the base; it loses nothing."
+
+    def predict(
+        self, request: ExportRequest, ranks: Mapping[str, int], options: StackedOptions
+    ) -> Prediction:
+        """Tell how large the adapter will be."""
+        if options.uniform_rank:
+            ranks = dict.fromkeys(ranks, max(ranks.values(), default=0))
+        return predict_factors(request, ranks, options.type)
 
     def export(self, request: ExportRequest, path: Path, options: StackedOptions) -> Work:
         """Write the blend atomically; the base and the adapters' own files are never overwritten.

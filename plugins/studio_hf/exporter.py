@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from studio.api import (
     Adapter,
     Exported,
+    Prediction,
     Progress,
     exported_modules,
     replacing_folder,
@@ -21,6 +22,7 @@ from studio_hf.configuration import configuration
 from studio_hf.weights import in_shards, is_tied, merged_tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from studio.api import ExportRequest, Work
@@ -52,6 +54,15 @@ class HuggingFaceExporter:
     name = "merged model (Hugging Face)"
     suffix = ""
     Options = HuggingFaceOptions
+    summary = "Base and blend in one model folder that transformers, vLLM and others load."
+
+    def predict(
+        self, request: ExportRequest, ranks: Mapping[str, int], options: HuggingFaceOptions
+    ) -> Prediction:
+        """Tell how large the folder will be."""
+        tensors = merged_tensors(request, frozenset(ranks))
+        nbytes = sum(tensor.nbytes(options.type) for tensor in tensors.values())
+        return Prediction(nbytes, options.type, merged=True)
 
     def export(self, request: ExportRequest, path: Path, options: HuggingFaceOptions) -> Work:
         """Write the folder whole, or not at all; one tensor is in memory at a time.

@@ -22,6 +22,7 @@ from studio.api import (
     in_hugging_face_form,
     join_parts,
     pad_rank,
+    predict_factors,
     replacing_folder,
     request_provenance,
     require_space,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from studio.api import BaseModel, ExportRequest, FloatArray, Work
+    from studio.api import BaseModel, ExportRequest, FloatArray, Prediction, Work
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapters.safetensors"
@@ -61,6 +62,13 @@ class MlxExporter:
     name = "MLX directory"
     suffix = ""
     Options = MlxExportOptions
+    summary = "A folder that MLX-LM loads as an adapter, on a Mac."
+
+    def predict(
+        self, request: ExportRequest, ranks: Mapping[str, int], options: MlxExportOptions
+    ) -> Prediction:
+        """Tell how large the directory will be."""
+        return predict_factors(request, dict.fromkeys(ranks, max(ranks.values(), default=0)), options.type)
 
     def export(self, request: ExportRequest, path: Path, options: MlxExportOptions) -> Work:
         """Write the directory whole, or not at all.

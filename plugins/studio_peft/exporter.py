@@ -19,6 +19,7 @@ from studio.api import (
     hugging_face_module,
     in_hugging_face_form,
     join_parts,
+    predict_factors,
     replacing_folder,
     request_provenance,
     require_space,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from studio.api import BaseModel, ExportRequest, FloatArray, Work
+    from studio.api import BaseModel, ExportRequest, FloatArray, Prediction, Work
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -71,6 +72,13 @@ class PeftExporter:
     name = "PEFT directory"
     suffix = ""
     Options = PeftExportOptions
+    summary = "A folder that PEFT and transformers load as an adapter of the base at Hugging Face."
+
+    def predict(
+        self, request: ExportRequest, ranks: Mapping[str, int], options: PeftExportOptions
+    ) -> Prediction:
+        """Tell how large the directory will be."""
+        return predict_factors(request, ranks, options.type)
 
     def export(self, request: ExportRequest, path: Path, options: PeftExportOptions) -> Work:
         """Write the directory whole, or not at all.

@@ -16,13 +16,15 @@ from studio.api import (
     exported_parts,
     join_parts,
     pad_rank,
+    predict_factors,
     write_gguf_in_steps,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from studio.api import ExportRequest, FloatArray, MetadataValue, Work
+    from studio.api import ExportRequest, FloatArray, MetadataValue, Prediction, Work
 
 RANK, ALPHA, ARCHITECTURE = "lora.rank", "lora.alpha", "general.architecture"
 EMBEDDING = "token_embd.weight"
@@ -47,6 +49,11 @@ class ZerfooExporter:
     name = "zerfoo adapter (GGUF)"
     suffix = ".gguf"
     Options = ZerfooOptions
+    summary = "One file that zerfoo loads as an adapter, in F32."
+
+    def predict(self, request: ExportRequest, ranks: Mapping[str, int], options: ZerfooOptions) -> Prediction:
+        """Tell how large the adapter will be."""
+        return predict_factors(request, dict.fromkeys(ranks, max(ranks.values(), default=0)), "F32")
 
     def export(self, request: ExportRequest, path: Path, options: ZerfooOptions) -> Work:
         """Write the blend atomically. Modules of a lower rank are filled up with zeros.

@@ -35,12 +35,12 @@ PromptFile = Annotated[
 
 def texts_of(prompts: Sequence[str] | None, file: Path | None) -> list[str]:
     """Return the texts to verify on: those given, or a few that come with the studio."""
-    from studio.resources import assets_folder
+    from studio.resources import verification_texts
 
     texts = [check_text(prompt, where="--prompt") for prompt in prompts or ()]
     if file is not None:
         texts.append(read_text(file))
-    return texts or read_text(assets_folder() / "verification.txt").strip().split("\n\n")
+    return texts or verification_texts()
 
 
 def verify_export(

@@ -44,6 +44,8 @@ from studio.contracts.plugins import (
     PanelSpec,
     Plugins,
     PluginStatus,
+    PredictingExporter,
+    Prediction,
 )
 from studio.contracts.work import (
     Cancelled,
@@ -84,6 +86,8 @@ __all__ = [
     "PluginStatus",
     "Plugins",
     "Positions",
+    "PredictingExporter",
+    "Prediction",
     "Progress",
     "RawTensors",
     "Sampling",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,6 +110,46 @@ class Exporter(Extension, Protocol):
         """Write the blend atomically; closing the generator early leaves the target as it was.
 
         The work returns an `Exported`, or nothing where there is nothing to say.
+        """
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an export will be, told before it is written.
+
+    Attributes
+    ----------
+    nbytes
+        About how large, in bytes.
+    type_name
+        The type that what carries the blend is stored in, such as ``F16``; in a merged file, the one that
+        most of the changed weights have.
+    merged
+        Whether it is the base with the blend in it, rather than an adapter.
+    """
+
+    nbytes: int
+    type_name: str
+    merged: bool = False
+
+
+@runtime_checkable
+class PredictingExporter(Exporter, Protocol):
+    """An exporter that tells of itself and of what it would write; the desk shows that first."""
+
+    @property
+    def summary(self) -> str:
+        """Return what it writes and who reads that, in one plain sentence."""
+
+    def predict(self, request: ExportRequest, ranks: Mapping[str, int], options: Any) -> Prediction:
+        """Tell what an export would be, without reading a weight.
+
+        Parameters
+        ----------
+        request, options
+            As in `export`.
+        ranks
+            The rank that each module of the export has.
         """
 
 

@@ -41,10 +41,13 @@ class Actions:
         self.quit = action("&Quit", "Ctrl+Q")
         self.undo = action("&Undo", Key.Undo)
         self.redo = action("&Redo", Key.Redo)
+        self.copy_command = action("&Copy as command", "Ctrl+Shift+C")
         self.mute_all = action("&Mute all", "Ctrl+M")
         self.unmute_all = action("&Unmute all", "Ctrl+Shift+M")
         self.reset = action("&Reset scales to 1", "Ctrl+R")
         self.clear = action("&Clear the stack")
+        self.combine = action("Com&bine…", "Ctrl+Shift+B")
+        self.report = action("Adapter re&port", "Ctrl+I")
         self.larger = action("&Larger", Key.ZoomIn)
         self.smaller = action("&Smaller", Key.ZoomOut)
         self.normal_size = action("&Normal", "Ctrl+0")
@@ -79,12 +82,12 @@ class Menus:
         self.recent = file.addMenu("&Recent files")
         _fill(file, actions.save, actions.save_as, None, actions.export, None, actions.quit)
 
-        _fill(bar.addMenu("&Edit"), actions.undo, actions.redo)
+        _fill(bar.addMenu("&Edit"), actions.undo, actions.redo, None, actions.copy_command)
 
         stack = bar.addMenu("&Stack")
         _fill(stack, actions.add_with_options, None)
         _fill(stack, actions.mute_all, actions.unmute_all, actions.reset, None, actions.clear)
-        _fill(stack, None, actions.generate, actions.stop)
+        _fill(stack, None, actions.combine, actions.report, None, actions.generate, actions.stop)
 
         self.devices = DeviceMenu(window)
         bar.addMenu(self.devices)

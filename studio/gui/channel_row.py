@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from PySide6.QtCore import QEvent, QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QAbstractButton, QFrame, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from studio.gui.controls import (
     CloseButton,
@@ -42,6 +42,10 @@ class Channel:
         Whether some gain is not 1.
     warning
         Why the adapter only partly works (unmatched modules); empty when all is well.
+    report
+        Its import report in one line; empty where it has none.
+    flagged
+        Whether the report warns of something.
     """
 
     key: str
@@ -53,6 +57,8 @@ class Channel:
     audible: bool = True
     shaped: bool = False
     warning: str = ""
+    report: str = ""
+    flagged: bool = False
 
 
 class ChannelRow(QFrame):
@@ -70,6 +76,8 @@ class ChannelRow(QFrame):
     """(key, on, exclusive): exclusive when Shift was held."""
     gains_requested = Signal(str)
     """(key): show its gains."""
+    report_requested = Signal(str)
+    """(key): show its import report."""
     remove_requested = Signal(str)
     """(key)."""
 
@@ -82,6 +90,7 @@ class ChannelRow(QFrame):
         self.name_label = DeskLabel(strong=True, elided=True)
         self.fader = Fader()
         self.number = NumberBox("", -1000.0, 1000.0, 0.05)
+        self.report_button = LetterButton("i", "warning", "", toggles=False)
         self.gains_button = LetterButton("G", "accent", "")
         self.mute_button = LetterButton("M", "warning", "")
         self.solo_button = LetterButton("S", "good", "")
@@ -91,7 +100,7 @@ class ChannelRow(QFrame):
         head = QHBoxLayout()
         head.setSpacing(4)
         head.addWidget(self.name_label, 1)
-        for button in (self.gains_button, self.mute_button, self.solo_button, self.remove_button):
+        for button in self._buttons:
             head.addWidget(button)
         controls = QHBoxLayout()
         controls.setSpacing(10)
@@ -111,6 +120,7 @@ class ChannelRow(QFrame):
         self.fader.drag_started.connect(lambda: self.drag_started.emit(key))
         self.fader.drag_finished.connect(lambda: self.drag_finished.emit(key))
         self.number.valueChanged.connect(self._number_changed)
+        self.report_button.clicked.connect(lambda: self.report_requested.emit(key))
         self.gains_button.clicked.connect(self._ask_for_gains)
         self.mute_button.clicked.connect(lambda on: self.mute_toggled.emit(key, on))
         self.solo_button.clicked.connect(
@@ -123,8 +133,12 @@ class ChannelRow(QFrame):
     @property
     def tab_chain(self) -> list[QWidget]:
         """Its controls in the order Tab visits them."""
-        buttons = (self.gains_button, self.mute_button, self.solo_button, self.remove_button)
-        return [self.fader, self.number, *buttons]
+        return [self.fader, self.number, *self._buttons]
+
+    @property
+    def _buttons(self) -> list[QAbstractButton]:
+        letters = (self.report_button, self.gains_button, self.mute_button, self.solo_button)
+        return [*letters, self.remove_button]
 
     def set_channel(self, channel: Channel) -> None:
         """Show these values."""
@@ -136,6 +150,9 @@ class ChannelRow(QFrame):
         )
         self.setToolTip(channel.warning)
         self._show_scale(channel.scale)
+        self.report_button.setEnabled(bool(channel.report))
+        self.report_button.setText("!" if channel.flagged else "i")
+        self.report_button.set_marked(channel.flagged)
         self.gains_button.setChecked(channel.shaped)
         self.mute_button.setChecked(channel.muted)
         self.solo_button.setChecked(channel.soloed)
@@ -146,6 +163,9 @@ class ChannelRow(QFrame):
         self.setAccessibleName(f"Channel {name}")
         self.fader.setAccessibleName(f"Scale of {name}")
         name_control(self.number, f"Exact scale of {name}")
+        self.report_button.setAccessibleName(f"Import report of {name}")
+        self.report_button.setAccessibleDescription(self.channel.report)
+        self.report_button.setToolTip(self.channel.report or "It was made here: there is no import report")
         self.gains_button.setAccessibleName(f"Gains of {name}")
         self.gains_button.setToolTip("Gains by layer and target; lit when some are not 1")
         self.mute_button.setAccessibleName(f"Mute {name}")

@@ -29,14 +29,20 @@ from studio.gui.theme import current_theme, small_font, strong_font
 
 
 class LetterButton(QAbstractButton):
-    """A small square toggle with one letter, lit in a colour of its own while on, as on a mixing desk."""
+    """A small square toggle with one letter, lit in a colour of its own while on, as on a mixing desk.
 
-    def __init__(self, letter: str, colour: str, name: str, parent: QWidget | None = None) -> None:
+    One that does not toggle can be marked: its letter takes the colour.
+    """
+
+    def __init__(
+        self, letter: str, colour: str, name: str, parent: QWidget | None = None, *, toggles: bool = True
+    ) -> None:
         super().__init__(parent)
         self._colour = colour
+        self._marked = False
         self.clicked_with_shift = False
         self.setText(letter)
-        self.setCheckable(True)
+        self.setCheckable(toggles)
         self.setAccessibleName(name)
         self.setToolTip(name)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
@@ -46,6 +52,11 @@ class LetterButton(QAbstractButton):
         """Grow with the font."""
         height = self.fontMetrics().height()
         return QSize(height + 9, height + 5)
+
+    def set_marked(self, marked: bool) -> None:
+        """Write the letter in the button's colour, or quietly."""
+        self._marked = marked
+        self.update()
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         """Remember whether Shift was held, for whoever handles the click."""
@@ -73,7 +84,8 @@ class LetterButton(QAbstractButton):
         painter.setPen(QPen(QColor(theme.accent) if self.hasFocus() else line, 1))
         painter.drawRoundedRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), RADIUS, RADIUS)
         painter.setFont(small_font(self.font(), bold=True))
-        painter.setPen(QColor(theme.panel if self.isChecked() else theme.faint))
+        letter = lit if self._marked else QColor(theme.faint if self.isEnabled() else theme.line)
+        painter.setPen(QColor(theme.panel) if self.isChecked() else letter)
         painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, self.text())
 
 

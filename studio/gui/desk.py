@@ -14,6 +14,7 @@ from studio.engine.local import LocalEngine
 from studio.gui import questions
 from studio.gui.appearance import Appearance
 from studio.gui.bridge import Bridge
+from studio.gui.controllers.combining import CombiningController
 from studio.gui.controllers.engines import EnginesController
 from studio.gui.controllers.exports import ExportsController
 from studio.gui.controllers.gains import GainsController
@@ -23,6 +24,7 @@ from studio.gui.controllers.models import ModelsController
 from studio.gui.controllers.norms import NormsController
 from studio.gui.controllers.plugins import PluginsController
 from studio.gui.controllers.prompt import PromptController
+from studio.gui.controllers.reports import ReportsController
 from studio.gui.controllers.sessions import SessionsController
 from studio.gui.controllers.stack import StackController
 from studio.gui.display import choose_platform
@@ -86,11 +88,14 @@ class Desk(QObject):
         self.live = LiveController(session, self.engine, window, bridge, notices, self)
         self.engines = EnginesController(session, self.engine, self.jobs, self.live, window, bridge, self)
         self.models = ModelsController(session, self.jobs, plugins, window, notices, self)
+        self.reports = ReportsController(session, window, self)
         self.sessions = SessionsController(session, self.jobs, plugins, window, notices, self.settings, self)
-        self.exports = ExportsController(session, self.jobs, plugins, window, notices, self)
+        self.exports = ExportsController(session, self.jobs, self.norms, plugins, window, notices, self)
+        self.combining = CombiningController(session, self.jobs, self.exports, plugins, window, notices, self)
         self.plugins = PluginsController(session, plugins, window, notices, self)
 
         self.models.opened.connect(self.sessions.remember)
+        self.models.added.connect(self.reports.tell)
         self.models.session_dropped.connect(self.sessions.open)
         self.sessions.path_chosen.connect(lambda path: self.models.open_paths([path]))
         window.commands.quit.triggered.connect(window.close)

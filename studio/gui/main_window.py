@@ -17,6 +17,7 @@ from studio.gui.next_token_view import NextTokenView
 from studio.gui.pane import Pane
 from studio.gui.plugins_panel import PluginsPanel
 from studio.gui.prompt_panel import PromptPanel
+from studio.gui.report_panel import ReportPanel
 from studio.gui.stack_panel import StackPanel
 from studio.gui.toast import Toast
 
@@ -47,6 +48,7 @@ class MainWindow(QMainWindow):
         self.jobs = JobsPanel()
         self.log = LogPanel()
         self.plugins = PluginsPanel()
+        self.report = ReportPanel()
         self.docks = self._lay_out()
         self.commands = Actions(self)
         self.menus = Menus(self, self.commands, self.docks.values())
@@ -142,6 +144,7 @@ class MainWindow(QMainWindow):
             "jobs": self._dock("Jobs", self.jobs),
             "plugins": self._dock("Plugins", self.plugins),
             "log": self._dock("Log", self.log),
+            "report": self._dock("Report", self.report),
         }
         top, bottom = Qt.DockWidgetArea.TopDockWidgetArea, Qt.DockWidgetArea.BottomDockWidgetArea
         across, down = Qt.Orientation.Horizontal, Qt.Orientation.Vertical
@@ -153,6 +156,7 @@ class MainWindow(QMainWindow):
         self.splitDockWidget(docks["heatmap"], docks["jobs"], across)
         self.tabifyDockWidget(docks["jobs"], docks["log"])
         self.tabifyDockWidget(docks["log"], docks["plugins"])
+        self.tabifyDockWidget(docks["plugins"], docks["report"])
         docks["jobs"].raise_()
         self.resizeDocks([docks["stack"], docks["prompt"], docks["next token"]], [380, 620, 440], across)
         self.resizeDocks([docks["prompt"], docks["generation"]], [180, 330], down)

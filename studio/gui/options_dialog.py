@@ -7,18 +7,36 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QLabel, QVBoxLayout, QWidget
 
+from studio.gui.controls import set_text_colour
 from studio.gui.options_form import OptionsForm
+from studio.gui.theme import current_theme
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from studio.contracts import AdapterLoader
+    from studio.errors import StudioError
 
 
 class OptionsDialog(QDialog):
-    """Shows the form of a loader's options for one file."""
+    """Shows the form of a loader's options for one file.
 
-    def __init__(self, loader: AdapterLoader, path: Path, parent: QWidget | None = None) -> None:
+    Parameters
+    ----------
+    loader, path
+        Whose options they are, and what it reads.
+    error
+        What was wrong without them; the option that it names has the focus.
+    """
+
+    def __init__(
+        self,
+        loader: AdapterLoader,
+        path: Path,
+        parent: QWidget | None = None,
+        *,
+        error: StudioError | None = None,
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Add adapter with options")
         self.setMinimumWidth(380)
@@ -32,8 +50,20 @@ class OptionsDialog(QDialog):
         layout = QVBoxLayout(self)
         layout.setSpacing(14)
         layout.addWidget(QLabel(f"{path.name}, read by “{loader.name}”"))
+        if error is not None:
+            layout.addWidget(self._reason(error))
         layout.addWidget(self.form)
         layout.addWidget(buttons)
+
+    def _reason(self, error: StudioError) -> QLabel:
+        reason = QLabel(f"{error.message[:1].upper()}{error.message[1:]}.")
+        reason.setWordWrap(True)
+        set_text_colour(reason, current_theme().warning)
+        editor = self.form.findChild(QWidget, error.where or "")
+        if editor is not None:
+            editor.setFocus()
+            self.setAccessibleDescription(reason.text())
+        return reason
 
     @property
     def values(self) -> dict[str, object]:

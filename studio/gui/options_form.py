@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from PySide6.QtCore import Signal, SignalInstance
 from PySide6.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QLineEdit, QSpinBox, QWidget
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ _LARGEST = 2**31 - 1
 class OptionsForm(QWidget):
     """Edits the fields of a frozen dataclass whose metadata may hold ``help``, ``choices`` and ``range``."""
 
+    changed = Signal()
+    """The user changed a value."""
+
     def __init__(self, options: type[Any], parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._options = options
@@ -25,8 +29,9 @@ class OptionsForm(QWidget):
         defaults = options()
         for field in fields(options):
             default = getattr(defaults, field.name)
-            editor, self._read[field.name] = _editor(default, field.metadata)
-            label = field.name.replace("_", " ").capitalize()
+            editor, self._read[field.name], changed = _editor(default, field.metadata)
+            changed.connect(lambda *_: self.changed.emit())
+            label = field.name.strip("_").replace("_", " ").capitalize()
             editor.setObjectName(field.name)
             editor.setAccessibleName(label)
             editor.setToolTip(str(field.metadata.get("help", "")))
@@ -37,32 +42,32 @@ class OptionsForm(QWidget):
         return self._options(**{name: read() for name, read in self._read.items()})
 
 
-def _editor(default: Any, metadata: Mapping[Any, Any]) -> tuple[QWidget, Callable[[], Any]]:
-    """Make the editor of one field, and the function that reads it."""
+def _editor(default: Any, metadata: Mapping[Any, Any]) -> tuple[QWidget, Callable[[], Any], SignalInstance]:
+    """Make the editor of one field, the function that reads it, and its signal of a change."""
     if "choices" in metadata:
         choices = list(metadata["choices"])
         box = QComboBox()
         box.addItems([str(choice) for choice in choices])
         box.setCurrentIndex(choices.index(default))
-        return box, lambda: choices[box.currentIndex()]
+        return box, lambda: choices[box.currentIndex()], box.currentIndexChanged
     kind = type(default)
     if kind is bool:
         check = QCheckBox()
         check.setChecked(default)
-        return check, check.isChecked
+        return check, check.isChecked, check.toggled
     low, high = metadata.get("range", (-_LARGEST, _LARGEST))
     if kind is int:
         whole = QSpinBox()
         whole.setRange(low, high)
         whole.setValue(default)
-        return whole, whole.value
+        return whole, whole.value, whole.valueChanged
     if kind is float:
         number = QDoubleSpinBox()
         number.setRange(low, high)
         number.setDecimals(4)
         number.setValue(default)
-        return number, number.value
+        return number, number.value, number.valueChanged
     if kind is str:
         line = QLineEdit(default)
-        return line, line.text
+        return line, line.text, line.textChanged
     raise TypeError(f"a form has no editor for an option of the type {kind.__name__}")

@@ -18,6 +18,7 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import (
     QAbstractButton,
+    QApplication,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -54,6 +55,8 @@ class StackPanel(QWidget):
     """(key, on, exclusive)."""
     gains_requested = Signal(str)
     """(key): show its gains."""
+    report_requested = Signal(str)
+    """(key): show its import report."""
     remove_requested = Signal(str)
     """(key)."""
     master_changed = Signal(float)
@@ -100,6 +103,12 @@ class StackPanel(QWidget):
         """The strips by key, in the order shown."""
         return dict(self._rows)
 
+    @property
+    def focused(self) -> str:
+        """The key of the strip that has the focus; empty where none has."""
+        focus = QApplication.focusWidget()
+        return next((key for key, row in self._rows.items() if focus and row.isAncestorOf(focus)), "")
+
     def set_channels(self, channels: Sequence[Channel]) -> None:
         """Show these channels in this order. Strips are kept by key: one that is being dragged lives on."""
         wanted = {channel.key: channel for channel in channels}
@@ -143,6 +152,7 @@ class StackPanel(QWidget):
         row.mute_toggled.connect(self.mute_toggled)
         row.solo_toggled.connect(self.solo_toggled)
         row.gains_requested.connect(self.gains_requested)
+        row.report_requested.connect(self.report_requested)
         row.remove_requested.connect(self.remove_requested)
         return row
 

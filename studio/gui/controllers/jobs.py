@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from studio.contracts import Work
+    from studio.errors import StudioError
     from studio.gui import jobs_panel
     from studio.gui.bridge import Bridge
     from studio.gui.notices import Notices
@@ -48,6 +49,7 @@ class JobsController(QObject):
         self._count = 0
         self._keys: WeakKeyDictionary[Job, str] = WeakKeyDictionary()
         self._then: dict[Job, Callable[[Any], object]] = {}
+        self._complaints: WeakKeyDictionary[Job, Callable[[StudioError], object]] = WeakKeyDictionary()
         self._asides: WeakSet[Job] = WeakSet()
         self._unlisted: WeakSet[Job] = WeakSet()
         self._delivered: WeakSet[Job] = WeakSet()
@@ -56,7 +58,15 @@ class JobsController(QObject):
         panel.cancel_requested.connect(self._cancel)
         panel.report_requested.connect(self._report)
 
-    def run(self, title: str, work: Work, then: Callable[[Any], object], *, aside: bool = False) -> Job:
+    def run(
+        self,
+        title: str,
+        work: Work,
+        then: Callable[[Any], object],
+        *,
+        aside: bool = False,
+        failed: Callable[[StudioError], object] | None = None,
+    ) -> Job:
         """Submit work; `then` is called with its result. A failure is shown and logged.
 
         Parameters
@@ -70,8 +80,12 @@ class JobsController(QObject):
         aside
             Nobody asked for it, such as norms for the heatmap: closing the desk does not ask about it, and
             it is listed only once it takes long or fails.
+        failed
+            Called in the GUI thread with the error, instead of reporting it.
         """
         job = self._runner.submit(title, work)
+        if failed is not None:
+            self._complaints[job] = failed
         self._then[job] = then
         self._key(job)
         if aside:
@@ -111,7 +125,11 @@ class JobsController(QObject):
         then = self._then.pop(job, None)
         if job.state == "failed" and job.error is not None:
             self._failed[key] = job
-            self._notices.error(job.title, job.error)
+            complain = self._complaints.get(job)
+            if complain is None:
+                self._notices.error(job.title, job.error)
+            else:
+                complain(job.error)
         elif job.state == "done" and then is not None:
             then(job.result)
         if not self._then:

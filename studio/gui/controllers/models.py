@@ -13,12 +13,14 @@ from PySide6.QtWidgets import QFileDialog
 from studio.contracts import Progress
 from studio.gui.options_dialog import OptionsDialog
 from studio.gui.recognise import Kind, recognise
+from studio.gui.report_panel import summary
 from studio.jobs.opening import NO_OPTIONS, adapter_loader, load_adapter, open_base
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from studio.contracts import AdapterLoader, BaseModel, Plugins
+    from studio.errors import StudioError
     from studio.gui.controllers.jobs import JobsController
     from studio.gui.main_window import MainWindow
     from studio.gui.notices import Notices
@@ -35,6 +37,8 @@ class ModelsController(QObject):
 
     opened = Signal(Path)
     """(path): a base or an adapter was opened."""
+    added = Signal(str)
+    """(key): an adapter is on the stack now."""
     session_dropped = Signal(Path)
     """(path): what was dropped is a session file."""
 
@@ -79,26 +83,45 @@ class ModelsController(QObject):
         if base is None:
             self._notices.warn("Open a base model first: adapters are read for their base")
             return
+        title = f"Add {Path(location).name}"
         self._jobs.run(
-            f"Add {Path(location).name}",
+            title,
             load_adapter(location, base, self._plugins, options),
             lambda loaded: self._take_adapter(loaded, base),
+            failed=lambda error: self._take_failure(title, Path(location), error),
         )
 
     def ask_options(self, path: Path) -> None:
         """Ask for the options of the loader that recognises an adapter, and add it; many have none."""
 
         def ask(loader: AdapterLoader) -> None:
-            if not fields(loader.Options):
+            if fields(loader.Options):
+                self._ask(loader, path)
+            else:
                 self._notices.info(f"{loader.name} has no options")
                 self.add_adapter(path)
-                return
-            dialog = OptionsDialog(loader, path, self._window)
-            dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-            dialog.accepted.connect(lambda: self.add_adapter(path, dialog.values))
-            dialog.open()
 
         self._jobs.run(f"Recognise {path.name}", _find_loader(path, self._plugins), ask, aside=True)
+
+    def _take_failure(self, title: str, path: Path, error: StudioError) -> None:
+        """Offer the option that was wanting, where the error names one of the loader's; else report it."""
+
+        def offer(loader: AdapterLoader) -> None:
+            if error.where in [field.name for field in fields(loader.Options)]:
+                self._ask(loader, path, error)
+            else:
+                self._notices.error(title, error)
+
+        if error.where is None or not error.where.isidentifier():
+            self._notices.error(title, error)
+            return
+        self._jobs.run(f"Recognise {path.name}", _find_loader(path, self._plugins), offer, aside=True)
+
+    def _ask(self, loader: AdapterLoader, path: Path, error: StudioError | None = None) -> None:
+        dialog = OptionsDialog(loader, path, self._window, error=error)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.accepted.connect(lambda: self.add_adapter(path, dialog.values))
+        dialog.open()
 
     def open_paths(self, paths: Sequence[Path]) -> None:
         """Open files and folders by what they contain."""
@@ -120,13 +143,14 @@ class ModelsController(QObject):
         if base is not self._session.base:  # another base came first: read it for that one
             self.add_adapter(loaded.location, loaded.options)
             return
-        self._session.add_adapter(loaded)
+        key = self._session.add_adapter(loaded)
         log_report(loaded.report)
         report = loaded.report
         if report.unmatched:
-            self._notices.warn(f"{report.name}: only {report.matched} of {report.modules} modules matched")
+            self._notices.warn(f"{report.name}: only {summary(report)}")
         else:
-            self._notices.info(f"Added {report.name}: {report.matched} of {report.modules} modules matched")
+            self._notices.info(f"Added {report.name}: {summary(report)}")
+        self.added.emit(key)
         self.opened.emit(Path(loaded.location))
 
     def _take_paths(self, kinds: Sequence[tuple[Path, Kind]]) -> None:

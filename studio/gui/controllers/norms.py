@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Members: TypeAlias = tuple[tuple[str, int], ...]
 
-NORM, RELATIVE, ADAPTER = "norm", "relative", "adapter:"
+NORM, RELATIVE, KEPT, ADAPTER = "norm", "relative", "kept", "adapter:"
 """The modes of the heatmap; an adapter's mode is the prefix and its key."""
 
 
@@ -60,6 +60,7 @@ class NormsController(QObject):
         self._base: BaseModel | None = None
         self._base_norms: Norms | None = None
         self._weighing: Job | None = None
+        self._kept: tuple[str, Mapping[str, float]] | None = None
         self._frame = OncePerFrame(self._follow, self)
         session.base_changed.connect(self._take_base)
         session.stack.changed.connect(self._frame.request)
@@ -81,6 +82,16 @@ class NormsController(QObject):
         heard = self._norms.blend_norms(BlendState((BlendChannel(key, 0, scale, gains),)))
         return float(np.linalg.norm(heard)) / whole if whole else None
 
+    def show_kept(self, name: str, kept: Mapping[str, float]) -> None:
+        """Show how much of the delta each module of a merged file keeps; 1 is all of it.
+
+        It can be chosen again until another base is open.
+        """
+        self._kept = name, kept
+        self._mode = KEPT
+        self._offer_modes()
+        self._paint()
+
     def _present(self) -> Members:
         adapters = self._session.stack.by_key
         return tuple((key, adapter.version) for key, adapter in adapters.items())
@@ -91,6 +102,7 @@ class NormsController(QObject):
         if base is self._base:
             return
         self._base, self._base_norms, self._norms, self._members = base, None, None, ()
+        self._kept = None
         modules = tuple(adaptable_modules(base)) if base else ()
         self._modules = tuple(module for module in modules if layer_of(module) is not None)
         targets = targets_of(self._modules)
@@ -144,6 +156,8 @@ class NormsController(QObject):
             (RELATIVE, "Blend ‖ΔW‖ / ‖W‖"),
             *((ADAPTER + key, key) for key in keys),
         ]
+        if self._kept is not None:
+            modes.append((KEPT, f"Delta kept · {self._kept[0]}"))
         if self._mode not in dict(modes):
             self._mode = NORM
         self._view.set_modes(modes, self._mode)
@@ -159,12 +173,18 @@ class NormsController(QObject):
                 "This base has no weights that adapters act on" if self._base else OPEN_A_BASE
             )
             return
-        self._view.set_message("" if self._session.stack.by_key else ADD_AN_ADAPTER)
-        norms, unit = self._values()
+        shown = self._session.stack.by_key or self._mode == KEPT
+        self._view.set_message("" if shown else ADD_AN_ADAPTER)
         values = np.zeros(self._shape, dtype=np.float32)
-        values[self._rows, self._columns] = norms
         absent = np.ones(self._shape, dtype=np.bool_)
-        absent[self._rows, self._columns] = False
+        if self._mode == KEPT and self._kept is not None:
+            kept = self._kept[1]
+            norms, unit = np.array([100 * kept.get(module, 0.0) for module in self._modules]), "%"
+            absent[self._rows, self._columns] = [module not in kept for module in self._modules]
+        else:
+            norms, unit = self._values()
+            absent[self._rows, self._columns] = False
+        values[self._rows, self._columns] = norms
         self._view.set_values(values, absent=absent, unit=unit)
 
     def _values(self) -> tuple[Norms, str]:

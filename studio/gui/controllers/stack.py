@@ -10,6 +10,7 @@ from PySide6.QtCore import QObject
 from studio.contracts import EVEN
 from studio.gui.channel_row import Channel
 from studio.gui.frame import OncePerFrame
+from studio.gui.report_panel import has_warnings, summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +74,8 @@ class StackController(QObject):
             commands.reset,
             commands.clear,
             commands.export,
+            commands.copy_command,
+            commands.combine,
         ):
             action.setEnabled(not stack.is_empty)
 
@@ -101,6 +104,8 @@ class StackController(QObject):
             audible=stack.state.audible(channel),
             shaped=channel.gains != EVEN,
             warning="" if report is None else report_warning(report),
+            report="" if report is None else summary(report),
+            flagged=report is not None and has_warnings(report),
         )
 
 

@@ -56,10 +56,10 @@ def test_what_names_no_file_cannot_be_exported_to(dialog: ExportDialog, typed: s
 
 
 def test_the_suffix_follows_the_exporter(dialog: ExportDialog, tmp_path: Path) -> None:
-    dialog.choice.setCurrentIndex(1)
+    dialog.choice.setCurrentRow(1)
     assert dialog.target == tmp_path / "blend.safetensors"
     dialog.path_edit.setText(str(tmp_path / "blend v1.5"))
-    dialog.choice.setCurrentIndex(0)
+    dialog.choice.setCurrentRow(0)
     assert dialog.target == tmp_path / "blend v1.5.gguf"
 
 
@@ -80,9 +80,9 @@ def test_an_exporter_without_a_suffix_writes_a_folder(
         dialog.path_edit.setText(typed)
         assert not dialog.export_button.isEnabled()
     dialog.path_edit.setText(str(tmp_path / "blend"))
-    dialog.choice.setCurrentIndex(0)
+    dialog.choice.setCurrentRow(0)
     assert dialog.target == tmp_path / "blend.gguf"
-    dialog.choice.setCurrentIndex(1)
+    dialog.choice.setCurrentRow(1)
     dialog.accept()
     assert dialog.result() == QDialog.DialogCode.Accepted
     assert dialog.target == tmp_path / "blend"

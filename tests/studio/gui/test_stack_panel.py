@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from pytestqt.qtbot import QtBot
 
-PIRATE = Channel("1", "pirate", "r8 · 210/210 · ‖Δ‖ 1.9 %", scale=0.8)
-LEGAL = Channel("2", "legal", "r16 · 60/210 · ‖Δ‖ 0.3 %", scale=0.2, muted=True, audible=False)
+PIRATE = Channel("1", "pirate", "r8 · 210/210 · ‖Δ‖ 1.9 %", scale=0.8, report="all fits")
+LEGAL = Channel(
+    "2", "legal", "r16 · 60/210 · ‖Δ‖ 0.3 %", scale=0.2, muted=True, audible=False, report="all fits"
+)
 LEFT = Qt.MouseButton.LeftButton
 
 
@@ -140,6 +142,16 @@ def test_dropped_paths_are_handed_on(
     assert enter.isAccepted()
     QApplication.sendEvent(panel, QDropEvent(QPointF(9, 9), copy, mime, LEFT, none))
     assert told == [("paths_dropped", [tmp_path])]
+
+
+def test_only_a_report_that_warns_is_marked(panel: StackPanel, qtbot: QtBot) -> None:
+    panel.set_channels([replace(PIRATE, flagged=True), LEGAL, replace(LEGAL, key="3", report="")])
+    buttons = [row.report_button for row in panel.rows.values()]
+    assert [button.text() for button in buttons] == ["!", "i", "i"]
+    assert [button.isEnabled() for button in buttons] == [True, True, False]
+    with qtbot.waitSignal(panel.report_requested) as asked:
+        QTest.mouseClick(buttons[0], LEFT)
+    assert asked.args == ["1"]
 
 
 def test_tab_walks_every_strip_from_the_top(panel: StackPanel, qtbot: QtBot) -> None:
