@@ -54,6 +54,7 @@ from studio.formats.safetensors_file import read_safetensors
 from studio.formats.safetensors_writer import PendingTensor, write_safetensors
 from studio.hookspecs import hookimpl
 from studio.loading import load_adapter, load_base
+from studio.jobs.merging import MergeOptions, merge
 from studio.lora.adapter import Adapter, LoraFactors, listing
 from studio.lora.cache import AdapterCache
 from studio.lora.combining import combined_delta, concatenate, dense_delta, module_parts
@@ -124,6 +125,7 @@ __all__ = [
     "LoraStack",
     "LowRankAdapter",
     "LowRankFactors",
+    "MergeOptions",
     "MetadataValue",
     "MismatchError",
     "Model",
@@ -164,6 +166,7 @@ __all__ = [
     "listing",
     "load_adapter",
     "load_base",
+    "merge",
     "module_parts",
     "never",
     "one_weight",
@@ -179,6 +182,7 @@ __all__ = [
     "request_provenance",
     "require_space",
     "restore_adapter",
+    "require_space",
     "rotated_heads",
     "rows_to_gguf",
     "rows_to_hugging_face",
