@@ -17,6 +17,7 @@ from studio.cli import (
     generate_command,
     inspect_command,
     lint_command,
+    merge_command,
     plugins_command,
     stack_command,
     tokenize_command,
@@ -44,6 +45,7 @@ app.command("tokenize")(tokenize_command.tokenize)
 app.command("eval")(eval_command.evaluate)
 app.command("generate")(generate_command.generate)
 app.command("stack")(stack_command.stack)
+app.command("merge")(merge_command.merge)
 app.command("export")(export_command.export)
 app.command("convert")(convert_command.convert)
 app.command("verify")(verify_command.verify)

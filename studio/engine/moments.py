@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from studio.engine.weights import Linear, StoredLinear, Weights
+from studio.engine.linear import Linear
+from studio.engine.weights import StoredLinear, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -78,8 +80,9 @@ class MomentRecorder:
         found: dict[str, FloatArray] = {}
         while self._sums:
             group, total = self._sums.popitem()
-            total /= self._columns[group]
-            found.update(dict.fromkeys(group, self._engine.to_host(total)))
+            moment = self._engine.to_host(total)
+            moment /= self._columns[group]
+            found.update(dict.fromkeys(group, moment))
         return found
 
     def _note(self, group: LinearGroup, columns: Array) -> None:
@@ -105,17 +108,13 @@ def watched(
         if group not in groups:
             return linear
         if isinstance(linear, StoredLinear):
-            return WatchedStoredLinear(linear.weights, linear.biases, lambda columns: note(group, columns))
-        return _watch_dense(group, linear)
-
-    def _watch_dense(group: LinearGroup, linear: Linear) -> WatchedLinear:
-        return WatchedLinear(linear.weight, linear.bias, linear.outputs, lambda columns: note(group, columns))
+            return WatchedStoredLinear(linear.weights, linear.biases, partial(note, group))
+        return WatchedLinear(linear.weight, linear.bias, linear.outputs, partial(note, group))
 
     return replace(
         weights,
         linears={group: watch(group, linear) for group, linear in weights.linears.items()},
         experts={
-            group: tuple(_watch_dense(group, part) for part in parts) if group in groups else parts
-            for group, parts in weights.experts.items()
+            group: tuple(watch(group, part) for part in parts) for group, parts in weights.experts.items()
         },
     )

@@ -123,7 +123,7 @@ class _Merge:
         self.path = path
         self.options = options
         self.base: RawTensors = raw_tensors(request)
-        self.modules = exported_modules(request, tied_output=True)
+        self.modules = exported_modules(request, tied_output=True, full_rank=True)
         self.imatrix: Mapping[str, FloatArray] = (
             read_imatrix(Path(options.imatrix)) if options.imatrix else {}
         )
