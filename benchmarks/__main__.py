@@ -20,6 +20,8 @@ NAMES = (
     "norms",
     "desk",
     "gpu",
+    "merge",
+    "keep",
 )
 WITH_PEERS = NAMES[:7]
 THREADS = "2"  # llama.cpp has as many

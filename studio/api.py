@@ -53,7 +53,8 @@ from studio.formats.gguf_writer import write_gguf, write_gguf_in_steps
 from studio.formats.safetensors_file import read_safetensors
 from studio.formats.safetensors_writer import PendingTensor, write_safetensors
 from studio.hookspecs import hookimpl
-from studio.jobs.merging import MergeOptions, merge
+from studio.jobs.merge_options import MergeOptions
+from studio.jobs.merging import merge
 from studio.loading import load_adapter, load_base
 from studio.lora.adapter import Adapter, LoraFactors, listing
 from studio.lora.cache import AdapterCache

@@ -94,7 +94,7 @@ def merge(
     from studio.cli.opening import open_session
     from studio.contracts import ExportRequest
     from studio.formats.atomic import check_target
-    from studio.jobs.merging import Merged
+    from studio.jobs.merge_options import Merged
     from studio.registry import load_plugins
 
     check_target(out)

@@ -95,9 +95,10 @@ def second_moments(
         done = 0
         # on a thread of its own, so that a long pass can be given up
         tasks = (partial(recorder.feed, window, request.state) for window in windows)
-        for fed in in_parallel(tasks, workers=1):
-            done += fed is not None
-            yield Progress(done, len(windows), "Measuring activations")
+        with closing(in_parallel(tasks, workers=1)) as passes:
+            for fed in passes:
+                done += fed is not None
+                yield Progress(done, len(windows), "Measuring activations")
         return recorder.moments()
 
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studio.contracts import Exported, Progress
+from studio.contracts import Progress
 from studio.errors import EngineError, MismatchError, UnsupportedError
 from studio.formats.disk_space import require_space
 from studio.formats.gguf_header import DEFAULT_ALIGNMENT
 from studio.formats.gguf_stream import TensorSlot, streaming_gguf
 from studio.formats.imatrix import read_imatrix
-from studio.formats.quantisation_mixes import MIXES
 from studio.formats.quantise import FLOAT_TYPES
 from studio.jobs.calibrating import own_windows, second_moments, text_windows
 from studio.jobs.merge_metadata import merged_values, protected_files
+from studio.jobs.merge_options import Merged
 from studio.jobs.parallel import in_parallel
 from studio.lora.budget import candidates, promote
 from studio.lora.calibration import PendingCalibration
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from studio.contracts import Cancelled, ExportRequest, FloatArray, RawTensors, Work
+    from studio.jobs.merge_options import MergeOptions
     from studio.jobs.parallel import Task
     from studio.lora.merging import TensorPlan
     from studio.lora.storing import RoundingChoice
 
-MOMENT_BYTES = 512 << 20
+MOMENT_BYTES = 1 << 30
 """How much memory second moments take at once; the texts are read again for the modules that are left."""
 
 
@@ -46,59 +48,6 @@ many minutes on a CPU."""
 
 SIZE_RESERVE = 1 << 16
 """What the header may take more than the base's, in bytes, and the padding of tensors."""
-
-
-@dataclass(frozen=True)
-class MergeOptions:
-    """How a merged file is written; plain values, as a form or the command line gives them."""
-
-    type: str = field(
-        default=KEEP,
-        metadata={
-            "help": "keep leaves every tensor the type it has; the others are llama.cpp's.",
-            "choices": (KEEP, *MIXES),
-        },
-    )
-    rounding: Literal["auto", "nearest", "unbiased", "calibrated"] = field(
-        default="auto",
-        metadata={
-            "help": "How quantised weights are rounded. auto is calibrated where types are kept.",
-            "choices": ("auto", "nearest", "unbiased", "calibrated"),
-        },
-    )
-    calibration: str = field(
-        default="",
-        metadata={"help": "A text to calibrate on; without one the blend writes its own."},
-    )
-    budget: float = field(
-        default=1.0,
-        metadata={
-            "help": "How large the file may become, as a multiple of the base: the weights whose delta "
-            "suffers most get a finer type.",
-            "range": (1.0, 8.0),
-        },
-    )
-    imatrix: str = field(
-        default="",
-        metadata={"help": "An importance matrix of llama.cpp, for weights that are quantised anew."},
-    )
-    seed: int = field(default=0, metadata={"help": "Seed of what is random.", "range": (0, 2**31 - 1)})
-
-
-@dataclass(frozen=True)
-class Merged(Exported):
-    """What a merge wrote.
-
-    Attributes
-    ----------
-    kept
-        How much of the delta each quantised module keeps, in the order of the file.
-    rounding
-        How quantised weights were rounded.
-    """
-
-    kept: tuple[KeptDelta, ...] = ()
-    rounding: str = "nearest"
 
 
 def merge(request: ExportRequest, path: Path, options: MergeOptions) -> Work:
@@ -153,7 +102,7 @@ class _Merge:
         )
         alignment = base.metadata.get("general.alignment", DEFAULT_ALIGNMENT)
         assert isinstance(alignment, int)  # the reader refuses any other
-        slots = {name: TensorSlot(plan.shape, plan.storage.type_name) for name, plan in self.plans.items()}
+        slots = self._slots()
         total = sum(len(list(plan.pieces())) for plan in self.plans.values())
         done = 0
         sums: dict[str, Sums] = {}
@@ -161,16 +110,15 @@ class _Merge:
         with streaming_gguf(self.path, values, slots, alignment, protected) as stream:
             for batch in self._batches():
                 moments = yield from self._moments(batch)
-                for rows in in_parallel(self._tasks(batch, moments)):
-                    if rows is not None:
-                        stream.put(rows.plan.name, rows.first, rows.data)
-                        name = rows.plan.name
-                        sums[name] = rows.sums if rows.as_heard else sums.get(name, Sums()) + rows.sums
-                        self.as_heard |= {name} if rows.as_heard else set()
-                        done += 1
-                        yield Progress(done, total, f"Merging {rows.plan.name}")
-                    else:
-                        yield Progress(done, total, "Merging")
+                with closing(in_parallel(self._tasks(batch, moments))) as merged:
+                    for rows in merged:
+                        if rows is not None:
+                            name = rows.plan.name
+                            stream.put(name, rows.first, rows.data)
+                            sums[name] = rows.sums if rows.as_heard else sums.get(name, Sums()) + rows.sums
+                            self.as_heard |= {name} if rows.as_heard else set()
+                            done += 1
+                        yield Progress(done, total, "Merging" if rows is None else f"Merging {name}")
             yield from stream.verify()
         kept = tuple(
             KeptDelta.of(name, plan.storage.type_name, sums[name], as_heard=name in self.as_heard)
@@ -178,6 +126,9 @@ class _Merge:
             if plan.changed and plan.storage.type_name not in FLOAT_TYPES
         )
         return Merged(self.path, (*self.notes, verdict(kept)), kept, self.rounding)
+
+    def _slots(self) -> dict[str, TensorSlot]:
+        return {name: TensorSlot(plan.shape, plan.storage.type_name) for name, plan in self.plans.items()}
 
     def _wanted_rounding(self) -> RoundingChoice:
         """Return how to round where there is something to choose, as asked for or as measures best."""
@@ -226,8 +177,9 @@ class _Merge:
             yield Progress(done, len(changed), f"Measuring {plan.name}")
             delta = PendingDelta(self.request, plan.name)
             found[plan.name] = candidates(self.base, plan, delta, self.rounding)
-        size = sum(TensorSlot(plan.shape, plan.storage.type_name).nbytes for plan in self.plans.values())
-        extra = int(self.request.base.file_size * self.options.budget) - size - SIZE_RESERVE
+        old = sum(info.nbytes for info in self.request.base.tensors.values())
+        grown = sum(slot.nbytes for slot in self._slots().values()) - old
+        extra = int(self.request.base.file_size * (self.options.budget - 1)) - grown - SIZE_RESERVE
         for name, storage in promote(found, extra).items():
             self.plans[name] = replace(self.plans[name], storage=storage)
 

@@ -7,6 +7,7 @@ noise that does not add up over the layers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 DAMPING = 0.01
 """What is added to the diagonal of a second moment, as a share of its mean."""
 
-GAIN_STEPS = 3
-"""How often a gain is corrected: after three the delta is kept to a few hundredths."""
+GAIN_STEPS = 7
+"""How often a gain is tried at most; where a delta is not tiny, three times are enough."""
+
+KEPT_TOLERANCE = 0.05
+"""How near to all of a delta is near enough."""
 
 GAIN_LIMITS = (0.5, 8.0)
 """How soft or loud a delta is made at most."""
@@ -160,14 +164,28 @@ def find_gain(
     """
     wanted = product(delta, moment)  # [rows, in] @ [in, in]
     power = inner(wanted, delta)
-    gain = 1.0
-    values = grid.values(compensated_codes(base + delta, grid, feedback, cancelled))
-    for _ in range(GAIN_STEPS if power > 0 else 0):
-        kept = inner(wanted, values - base) / power
-        gain = float(np.clip(gain / max(kept, 0.1), *GAIN_LIMITS))
+    gain, low, high = 1.0, (GAIN_LIMITS[0], 0.0), (GAIN_LIMITS[1], math.inf)  # gains, and what they keep
+    for _ in range(GAIN_STEPS):
         louder = base + np.float32(gain) * delta
         values = grid.values(compensated_codes(louder, grid, feedback, cancelled))
+        kept = inner(wanted, values - base) / power if power > 0 else 1.0
+        if abs(kept - 1) < KEPT_TOLERANCE:
+            break
+        low, high = ((gain, kept), high) if kept < 1 else (low, (gain, kept))
+        gain = _between(low, high, guess=gain / max(kept, 0.1))
     return gain, values
+
+
+def _between(low: tuple[float, float], high: tuple[float, float], guess: float) -> float:
+    """Return a gain between one that keeps too little and one that keeps too much.
+
+    It is the guess until both are known. What is kept jumps where a delta passes half a step, so from then on
+    it is no closer to either than a quarter of the way.
+    """
+    if low[1] == 0 or math.isinf(high[1]):
+        return float(np.clip(guess, low[0], high[0]))
+    share = (1 - low[1]) / (high[1] - low[1])
+    return float(low[0] * (high[0] / low[0]) ** np.clip(share, 0.25, 0.75))
 
 
 def _positions(target: FloatArray, offset: FloatArray, step: FloatArray) -> FloatArray:

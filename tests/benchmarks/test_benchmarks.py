@@ -36,6 +36,7 @@ ROWS = {
     "open": ["open"],
     "norms": ["norms", "norms, once per stack"],
     "desk": ["desk, slider to repainted", "desk, longest stall"],
+    "merge": ["merge", "merge, peak"],
 }
 AGAINST_OURSELVES = {"stack-size": "ours with one", "sweep": "ours one by one"}
 
@@ -59,19 +60,20 @@ def test_it_runs_alone(name: str) -> None:
     assert [row["name"] for row in found] == ROWS[name]
     for row in found:
         low, high = row["spread"]
-        assert row["unit"] == {"decode": "tokens/s", "memory": "MB"}.get(name, "ms")
+        units = {"decode": "tokens/s", "memory": "MB", "merge, peak": "MB"}
+        assert row["unit"] == units.get(row["name"], units.get(name, "ms"))
         assert row["ours"] > 0
         assert low <= high
         assert row["against"] == AGAINST_OURSELVES.get(name)
         assert (row["theirs"] is None) == (row["ratio"] is None) == (name not in AGAINST_OURSELVES)
     if name == "memory":
         assert found[0]["ours"] < found[1]["ours"] - 200  # quantised and dense
-    assert ("ours alone" in done.stderr) == (name not in ("open", "norms", "desk"))
+    assert ("ours alone" in done.stderr) == (name not in ("open", "norms", "desk", "merge"))
 
 
 def test_without_a_name_they_are_listed() -> None:
     listed = benchmark().stdout.splitlines()
-    assert [line.split()[0] for line in listed] == [*ROWS, "gpu"]
+    assert [line.split()[0] for line in listed] == [*list(ROWS)[:-1], "gpu", "merge", "keep"]
 
 
 def test_without_a_device_gpu_says_so_and_ends() -> None:
