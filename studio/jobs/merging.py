@@ -46,8 +46,8 @@ LARGEST_SELF_CALIBRATED = 400_000_000
 """Up to how many weights a model is calibrated on its own texts without being asked: beyond that it takes
 many minutes on a CPU."""
 
-SIZE_RESERVE = 1 << 16
-"""What the header may take more than the base's, in bytes, and the padding of tensors."""
+SIZE_RESERVE = 1 << 13
+"""What the header may take more than the base's, in bytes."""
 
 
 def merge(request: ExportRequest, path: Path, options: MergeOptions) -> Work:
@@ -180,6 +180,7 @@ class _Merge:
         old = sum(info.nbytes for info in self.request.base.tensors.values())
         grown = sum(slot.nbytes for slot in self._slots().values()) - old
         extra = int(self.request.base.file_size * (self.options.budget - 1)) - grown - SIZE_RESERVE
+        extra -= 32 * len(self.plans)  # padding
         for name, storage in promote(found, extra).items():
             self.plans[name] = replace(self.plans[name], storage=storage)
 

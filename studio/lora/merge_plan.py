@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from studio.errors import UnsupportedError
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from studio.contracts import BaseModel, TensorInfo
     from studio.lora.storing import RoundingChoice
 
+ALWAYS_TIED = frozenset({"gemma", "gemma2", "command-r", "cohere2", "bitnet", "openelm"})
+"""Architectures in which llama.cpp refuses an ``output.weight``, by its src/models."""
+
 KEEP = "keep"
 """The choice that leaves every tensor the type it has."""
 
@@ -34,8 +38,8 @@ def plan_tensors(
 ) -> dict[str, TensorPlan]:
     """Plan a merge, tensor by tensor in the base's order.
 
-    A blend that acts on the output of a base which ties it to its embedding gets an ``output.weight`` of its
-    own after the embedding, so that the embedding stays as it is.
+    Where the base ties its output to its embedding and the blend acts on one of them, the file gets an
+    ``output.weight`` of its own after the embedding: an adapter never means both.
 
     Parameters
     ----------
@@ -53,14 +57,23 @@ def plan_tensors(
     Raises
     ------
     UnsupportedError
-        A weight that the blend acts on is of a type that cannot be written.
+        A weight that the blend acts on is of a type that cannot be written, or the architecture has no
+        output of its own.
     """
     tensors: dict[str, TensorInfo] = {}
     sources = {}
+    parts = OUTPUT not in base.tensors and not {EMBEDDING, OUTPUT}.isdisjoint(modules)
+    if parts and base.architecture in ALWAYS_TIED:
+        raise UnsupportedError(
+            f"the blend tells embedding and output apart, and in {base.architecture} llama.cpp cannot",
+            path=base.path,
+            where=EMBEDDING if EMBEDDING in modules else OUTPUT,
+            remedy="Give that weight the gain 0, or export an adapter",
+        )
     for name, info in base.tensors.items():
         tensors[name], sources[name] = info, name
-        if name == EMBEDDING and OUTPUT in modules and OUTPUT not in base.tensors:
-            tensors[OUTPUT] = type(info)(OUTPUT, info.shape, info.type_name, info.nbytes)
+        if name == EMBEDDING and parts:
+            tensors[OUTPUT] = replace(info, name=OUTPUT)
             sources[OUTPUT] = EMBEDDING
     if type_name == KEEP:
         types = {name: info.type_name for name, info in tensors.items()}

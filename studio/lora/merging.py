@@ -170,8 +170,9 @@ def merge_rows(
     if plan.copied:
         return MergedRows(plan, rows.start, stored)
     old = values_of(stored, plan.base_type)
-    added = None if delta is None else delta.rows(rows)
-    merged = old if added is None else old + added
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity is refused by name
+        added = None if delta is None else delta.rows(rows)
+        merged = old if added is None else old + added
     if (problem := unstorable(merged, plan.storage.type_name)) is not None:
         raise SaveError(
             f"of its merged weights {problem}",
