@@ -183,7 +183,6 @@ __all__ = [
     "request_provenance",
     "require_space",
     "restore_adapter",
-    "require_space",
     "rotated_heads",
     "rows_to_gguf",
     "rows_to_hugging_face",

@@ -22,8 +22,8 @@ EXPORTER = "merged base (GGUF)"
 """The name of the exporter that merges."""
 
 
-def parse_budget(text: str) -> float:
-    """Read ``1.3x`` or ``1.3``.
+def parse_budget(text: str | float) -> float:
+    """Read ``1.3x`` or ``1.3``; the default is a number already.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def parse_budget(text: str) -> float:
         If it is no number.
     """
     try:
-        return float(text.lower().removesuffix("x"))
+        return float(str(text).lower().removesuffix("x"))
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no multiple of the size such as 1.3x") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import libgguf
@@ -18,6 +19,9 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 FLOAT_TYPES = frozenset({"F32", "F16", "BF16"})
 """The types that have no grid of their own: they round a number and no more."""
+
+_prepared: set[str] = set()
+_preparing = threading.Lock()
 
 LARGEST_F16 = float(np.finfo(np.float16).max)
 
@@ -47,7 +51,17 @@ def quantise(rows: FloatArray, type_name: str, importance: FloatArray | None = N
         stored = rows.astype(dtype, copy=False)
         return np.ascontiguousarray(stored).view(np.uint8).reshape(len(rows), -1)
     number = GGML_TYPES_BY_NAME[type_name].number
+    _prepare(type_name)
     return np.asarray(libgguf.quantize_rows(np.ascontiguousarray(rows), number, importance))
+
+
+def _prepare(type_name: str) -> None:
+    """Let libgguf make a type's tables on one thread: two at once would end the program."""
+    with _preparing:
+        if type_name not in _prepared:
+            kind = GGML_TYPES_BY_NAME[type_name]
+            libgguf.quantize_rows(np.ones((1, kind.block_size), np.float32), kind.number)
+            _prepared.add(type_name)
 
 
 def can_quantise(type_name: str, width: int) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, quants
@@ -59,6 +62,20 @@ def test_an_importance_matrix_makes_important_columns_more_exact() -> None:
         return float(np.linalg.norm((values - rows)[:, :16]))
 
     assert error(quantise(rows, "Q4_K", importance)) < 0.95 * error(quantise(rows, "Q4_K"))
+
+
+def test_many_threads_may_begin_with_a_type_at_once() -> None:
+    """The tables of IQ3_S are made at its first use; here, in a process of its own, by eight threads."""
+    script = (
+        "import numpy as np\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from studio.formats.quantise import quantise\n"
+        "rows = np.ones((4, 256), np.float32)\n"
+        "with ThreadPoolExecutor(8) as pool:\n"
+        "    list(pool.map(lambda _: quantise(rows, 'IQ3_S'), range(64)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_width_must_be_a_whole_number_of_blocks() -> None:
