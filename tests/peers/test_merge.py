@@ -132,7 +132,7 @@ def test_llama_cpp_runs_a_merge_as_it_runs_base_and_adapter(
     loader = next(one for one in plugins.adapter_loaders if one.name == "PEFT directory")
     adapter = loader.load(adapters_dir / "smollm2-fortune", base, loader.Options())
     stack = LoraStack()
-    stack.push(adapter, 1.0)
+    stack.push(adapter, 1.0)  # type: ignore[arg-type]
     request = ExportRequest(base, stack.by_key, stack.blend)
     merged, stacked, plain = (tmp_path / f"{name}.gguf" for name in ("merged", "stacked", "plain"))
     finish(merge(request, merged, MergeOptions(type=type_name, rounding="unbiased")))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from studio.contracts import BASE_ALONE, BlendState, Combination, ExportRequest, FloatArray
+from studio.contracts import BASE_ALONE, BlendState, Combination, ExportRequest, FloatArray, Progress
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 from studio.errors import EngineError, FormatError, MismatchError, SaveError, StudioError, UnsupportedError
@@ -26,6 +26,8 @@ from studio.jobs import calibrating
 from studio.jobs.merge_options import Merged, MergeOptions
 from studio.jobs.merging import merge
 from studio.lora.adapter import Adapter, LoraFactors
+from studio.lora.dora import DoraAdapter
+from studio.lora.report import bind
 from studio.lora.stack import LoraStack
 from studio.session.next_token import divergence, log_softmax
 
@@ -238,7 +240,7 @@ def test_rounding_keeps_the_blend_or_not(quantised: GgufFile, tmp_path: Path) ->
     request = request_of(quantised, adapter_of(quantised, linear_modules(quantised), 0.05))
     kept, lost = {}, {}
     for rounding in ("nearest", "unbiased", "auto"):
-        options = MergeOptions(rounding=rounding)  # type: ignore[arg-type]
+        options = MergeOptions(rounding=rounding)
         merged = finish(merge(request, tmp_path / "out.gguf", options))
         kept[merged.rounding] = float(np.median([module.kept for module in merged.kept]))
         lost[merged.rounding] = effect_lost(request, merged.path)
@@ -274,9 +276,13 @@ def test_the_seed_decides(quantised: GgufFile, tmp_path: Path) -> None:
 
 
 def test_a_text_can_be_calibrated_on(quantised: GgufFile, tmp_path: Path, monkeypatch: Any) -> None:
-    windows = [tuple(range(3, 90))]
     asked = []
-    monkeypatch.setattr("studio.jobs.merging.text_windows", lambda base, path: asked.append(path) or windows)
+
+    def windows(base: Any, path: Path) -> list[tuple[int, ...]]:
+        asked.append(path)
+        return [tuple(range(3, 90))]
+
+    monkeypatch.setattr("studio.jobs.merging.text_windows", windows)
     request = request_of(quantised, adapter_of(quantised, linear_modules(quantised)))
     options = MergeOptions(calibration=str(tmp_path / "text.txt"))
     merged = finish(merge(request, tmp_path / "out.gguf", options))
@@ -289,8 +295,8 @@ def test_a_base_that_does_not_run_is_rounded_without_calibration(
     quantised: GgufFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(request: ExportRequest, seed: int) -> Any:
+        yield Progress(0, 1)
         raise UnsupportedError("the architecture cannot run")
-        yield
 
     monkeypatch.setattr("studio.jobs.merging.own_windows", refuse)
     request = request_of(quantised, adapter_of(quantised, linear_modules(quantised)))
@@ -307,6 +313,16 @@ def test_a_type_without_an_even_grid_is_noted(open_base: Open, tmp_path: Path) -
     merged = finish(merge(request, tmp_path / "out.gguf", MergeOptions(rounding="unbiased")))
     base.close()
     assert merged.notes[0].startswith("IQ4_NL has no even grid")
+
+
+def test_dora_is_merged_as_it_is_heard(open_base: Open, tmp_path: Path) -> None:
+    base = open_base("llama")
+    low_rank = adapter_of(base, ["blk.0.attn_q.weight", "blk.1.ffn_down.weight"])
+    magnitudes = {name: 1.1 * np.linalg.norm(base.dense(name), axis=1) for name in low_rank.factors}
+    bound, _ = bind(DoraAdapter(low_rank, magnitudes), base)
+    request = request_of(base, bound, adapter_of(base, linear_modules(base)))  # type: ignore[arg-type]
+    finish(merge(request, tmp_path / "out.gguf", MergeOptions(type="F32")))
+    assert relative(request, tmp_path / "out.gguf") < 1e-5
 
 
 class Doubled:
@@ -336,7 +352,7 @@ def test_a_model_in_several_files_becomes_one(open_base: Open, tmp_path: Path) -
     names = list(base.tensors)
     half = len(names) // 2
     for number, part in enumerate((names[:half], names[half:])):
-        split = {
+        split: dict[str, Any] = {
             "split.no": np.uint16(number),
             "split.count": np.uint16(2),
             "split.tensors.count": np.int32(len(names)),
