@@ -51,11 +51,6 @@ class PackedValue:
         head += struct.pack("<IQ", self.item_type, len(self.value))
         return head + b"".join(_value_bytes(self.item_type, item) for item in self.value)
 
-    def equals(self, stored: MetadataValue) -> bool:
-        """Compare with what was read back."""
-        value = stored.tolist() if isinstance(stored, np.ndarray) else stored
-        return type(value) is type(self.value) and bool(value == self.value)
-
 
 def pack_metadata(metadata: Mapping[str, MetadataToWrite], path: Path) -> dict[str, PackedValue]:
     """Choose the GGUF types of metadata values.

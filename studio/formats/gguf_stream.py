@@ -58,9 +58,15 @@ class GgufStream:
     """A file being written: header and room for all tensors are there, and pieces are put into it."""
 
     def __init__(
-        self, path: Path, file: BufferedRandom, tensors: Mapping[str, GgufTensor], header: bytes
+        self,
+        path: Path,
+        temporary: Path,
+        file: BufferedRandom,
+        tensors: Mapping[str, GgufTensor],
+        header: bytes,
     ) -> None:
         self._path = path
+        self._temporary = temporary
         self._file = file
         self._tensors = tensors
         self._wanted = len(header) + sum(tensor.info.nbytes for tensor in tensors.values())
@@ -84,7 +90,7 @@ class GgufStream:
             raise ValueError("some tensors are not whole")
         self._file.flush()
         yield Progress(0, len(self._pieces), "Waiting for the disk")
-        flush_to_disk(self._path)
+        flush_to_disk(self._temporary)
         for done, ((offset, size), checksum) in enumerate(sorted(self._pieces.items())):
             if done % 64 == 0:
                 yield Progress(done, len(self._pieces), "Verifying")
@@ -129,7 +135,7 @@ def streaming_gguf(
         file.write(header)
         file.truncate(size)
         file.flush()
-        yield GgufStream(temporary, file, _checked_index(path, temporary, slots), header)
+        yield GgufStream(path, temporary, file, _checked_index(path, temporary, slots), header)
 
 
 def header_bytes(values: Mapping[str, bytes], slots: Mapping[str, TensorSlot], alignment: int) -> bytes:
