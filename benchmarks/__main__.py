@@ -22,6 +22,8 @@ NAMES = (
     "norms",
     "desk",
     "gpu",
+    "merge",
+    "keep",
 )
 WITH_PEERS = NAMES[:8]
 THREADS = "2"  # llama.cpp has as many

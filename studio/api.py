@@ -55,6 +55,8 @@ from studio.formats.gguf_writer import write_gguf, write_gguf_in_steps
 from studio.formats.safetensors_file import read_safetensors
 from studio.formats.safetensors_writer import PendingTensor, write_safetensors
 from studio.hookspecs import hookimpl
+from studio.jobs.merge_options import MergeOptions
+from studio.jobs.merging import merge
 from studio.loading import load_adapter, load_base
 from studio.lora import algebra
 from studio.lora.adapter import Adapter, LoraFactors, listing
@@ -128,6 +130,7 @@ __all__ = [
     "LoraStack",
     "LowRankAdapter",
     "LowRankFactors",
+    "MergeOptions",
     "MetadataValue",
     "MismatchError",
     "Model",
@@ -171,6 +174,7 @@ __all__ = [
     "listing",
     "load_adapter",
     "load_base",
+    "merge",
     "module_parts",
     "never",
     "one_weight",

@@ -18,6 +18,7 @@ from studio.cli import (
     generate_command,
     inspect_command,
     lint_command,
+    merge_command,
     plugins_command,
     resize_command,
     stack_command,
@@ -46,6 +47,7 @@ app.command("tokenize")(tokenize_command.tokenize)
 app.command("eval")(eval_command.evaluate)
 app.command("generate")(generate_command.generate)
 app.command("stack")(stack_command.stack)
+app.command("merge")(merge_command.merge)
 app.command("export")(export_command.export)
 app.command("convert")(convert_command.convert)
 app.command("verify")(verify_command.verify)

@@ -89,3 +89,9 @@ class RawTensors(Protocol):
 
     def raw(self, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Return one tensor as stored: uint8 in its NumPy shape, the last dimension in bytes a row."""
+
+    def raw_rows(self, name: str, rows: slice) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Return a run of rows as stored, ``[rows, bytes a row]``, all outer dimensions taken as one."""
+
+    def raw_metadata(self, key: str) -> bytes:
+        """Return a metadata value as a GGUF file stores it: its type, and its bytes."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -33,9 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from studio.engine.adapter_bank import BoundBlends
-    from studio.engine.backend import Backend
+    from studio.engine.backend import Array, Backend, HostArray
     from studio.engine.memory_pool import MemoryPool
     from studio.engine.residency import Residency
+    from studio.engine.weights import Weights
 
 Result = TypeVar("Result")
 
@@ -169,6 +172,25 @@ class LocalEngine:
         """
         check_sampling(sampling)
         return self._stream(self._checked(tokens), state, sampling, stop, cancelled)
+
+    @property
+    def weights(self) -> Weights:
+        """The open base's weights."""
+        return self._opened().weights
+
+    @contextmanager
+    def watching(self, watch: Callable[[Weights], Weights]) -> Iterator[None]:
+        """Use other weights for a while: the same ones, which show what goes through them."""
+        base = self._opened()
+        self._base = replace(base, weights=watch(base.weights))
+        try:
+            yield
+        finally:
+            self._base = base
+
+    def to_host(self, array: Array) -> HostArray:
+        """Bring an array of the device to the host."""
+        return self._backend.run(lambda: self._backend.to_host(array))
 
     def close(self) -> None:
         """Free the weights and the device."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import threading
@@ -127,6 +128,39 @@ class GgufFile:
         data = np.empty((*outer, GGML_TYPES[tensor.ggml_type].row_bytes(width)), np.uint8)
         self._read(tensor.offset, data, name)
         return data
+
+    def raw_rows(self, name: str, rows: slice) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Return some rows of one tensor as stored, ``[rows, bytes a row]``.
+
+        Parameters
+        ----------
+        rows
+            A run of rows, with all outer dimensions taken as one.
+
+        Raises
+        ------
+        FormatError
+            As `raw` does.
+        """
+        tensor = self._tensor(name)
+        *outer, width = tensor.info.shape
+        first, stop, _ = rows.indices(math.prod(outer))
+        data = np.empty((stop - first, GGML_TYPES[tensor.ggml_type].row_bytes(width)), np.uint8)
+        self._read(tensor.offset + first * data.shape[1], data, name)
+        return data
+
+    def raw_metadata(self, key: str) -> bytes:
+        """Return a metadata value as stored: its type, and its bytes.
+
+        Raises
+        ------
+        FormatError
+            The file is no longer what it was when it was opened.
+        """
+        start, stop = self.header.spans[key]
+        data = np.empty(stop - start, np.uint8)
+        self._read(start, data, key)
+        return data.tobytes()
 
     def dense(self, name: str) -> FloatArray:
         """Return one tensor as float32 in its NumPy shape.

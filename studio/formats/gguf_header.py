@@ -62,6 +62,8 @@ class GgufHeader:
         The tensor index by name, in file order.
     data_offset
         Where the tensors start, in bytes from the start of the file.
+    spans
+        Where each metadata value stands in the file, its type included: ``(start, stop)`` by key.
     """
 
     version: int
@@ -69,6 +71,7 @@ class GgufHeader:
     metadata: dict[str, MetadataValue]
     tensors: dict[str, GgufTensor]
     data_offset: int
+    spans: dict[str, tuple[int, int]]
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -90,7 +93,7 @@ def parse_header(data: Buffer, path: Path) -> GgufHeader:
     version = _read_version(cursor)
     tensor_count = _read_count(cursor, "tensors", smallest=8 + 1 + 4 + 8 + 4 + 8)
     value_count = _read_count(cursor, "metadata values", smallest=8 + 1 + 4 + 1)
-    alignment, metadata = _read_metadata(cursor, value_count)
+    alignment, metadata, spans = _read_metadata(cursor, value_count)
     entries = [_read_tensor(cursor) for _ in range(tensor_count)]
     cursor.where = "tensor index"
     data_offset = -(-cursor.position // alignment) * alignment
@@ -106,7 +109,7 @@ def parse_header(data: Buffer, path: Path) -> GgufHeader:
             raise cursor.error(f"its {tensor.info.nbytes:,} bytes at {offset} reach past the end of the file")
         tensors[name] = GgufTensor(tensor.info, offset, tensor.ggml_type)
     _refuse_overlaps(cursor, tensors)
-    return GgufHeader(version, alignment, metadata, tensors, data_offset)
+    return GgufHeader(version, alignment, metadata, tensors, data_offset, spans)
 
 
 def _read_version(cursor: Cursor) -> int:
@@ -141,9 +144,12 @@ def _read_count(cursor: Cursor, what: str, smallest: int) -> int:
     return count
 
 
-def _read_metadata(cursor: Cursor, count: int) -> tuple[int, dict[str, MetadataValue]]:
+def _read_metadata(
+    cursor: Cursor, count: int
+) -> tuple[int, dict[str, MetadataValue], dict[str, tuple[int, int]]]:
     alignment = DEFAULT_ALIGNMENT
     metadata: dict[str, MetadataValue] = {}
+    spans: dict[str, tuple[int, int]] = {}
     for index in range(count):
         cursor.where = f"metadata key {index}"
         key = cursor.text("a key")
@@ -154,11 +160,13 @@ def _read_metadata(cursor: Cursor, count: int) -> tuple[int, dict[str, MetadataV
         cursor.where = key
         if key in metadata:
             raise cursor.error("the key stands in the file twice", NOT_WELL_FORMED)
+        start = cursor.position
         kind = cursor.value_type()
         metadata[key] = cursor.value(kind)
+        spans[key] = (start, cursor.position)
         if key == "general.alignment":
             alignment = _checked_alignment(cursor, kind, metadata[key])
-    return alignment, metadata
+    return alignment, metadata, spans
 
 
 def _checked_alignment(cursor: Cursor, kind: ValueType, value: MetadataValue) -> int:

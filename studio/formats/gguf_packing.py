@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -42,10 +43,13 @@ class PackedValue:
     item_type: ValueType | None
     value: Any
 
-    def equals(self, stored: MetadataValue) -> bool:
-        """Compare with what was read back."""
-        value = stored.tolist() if isinstance(stored, np.ndarray) else stored
-        return type(value) is type(self.value) and bool(value == self.value)
+    def to_bytes(self) -> bytes:
+        """Return it as a file stores it: its type, and its bytes."""
+        head = struct.pack("<I", self.type)
+        if self.item_type is None:
+            return head + _value_bytes(self.type, self.value)
+        head += struct.pack("<IQ", self.item_type, len(self.value))
+        return head + b"".join(_value_bytes(self.item_type, item) for item in self.value)
 
 
 def pack_metadata(metadata: Mapping[str, MetadataToWrite], path: Path) -> dict[str, PackedValue]:
@@ -98,6 +102,13 @@ def _pack(value: MetadataToWrite) -> PackedValue:
     if isinstance(value, float):
         return PackedValue(ValueType.FLOAT32, None, float(np.float32(value)))
     raise TypeError(f"values of type {type(value).__name__} have no place in GGUF")
+
+
+def _value_bytes(kind: ValueType, value: Any) -> bytes:
+    if kind is ValueType.STRING:
+        text = str(value).encode()
+        return struct.pack("<Q", len(text)) + text
+    return np.array(value, NUMBER_DTYPES[kind]).tobytes()
 
 
 def _type_of(dtype: np.dtype[Any]) -> ValueType:

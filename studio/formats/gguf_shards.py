@@ -89,6 +89,14 @@ class ShardedGguf:
         """Return one tensor as stored, as `GgufFile.raw` does."""
         return self._shard(name).raw(name)
 
+    def raw_rows(self, name: str, rows: slice) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Return some rows of one tensor as stored, as `GgufFile.raw_rows` does."""
+        return self._shard(name).raw_rows(name, rows)
+
+    def raw_metadata(self, key: str) -> bytes:
+        """Return a metadata value of the first shard as stored, as `GgufFile.raw_metadata` does."""
+        return self._shards[0].raw_metadata(key)
+
     def dense(self, name: str) -> FloatArray:
         """Return one tensor as float32, as `GgufFile.dense` does."""
         return self._shard(name).dense(name)

@@ -1,23 +1,19 @@
-"""Writes GGUF files through the `gguf` package: atomic, one tensor at a time, and verified by re-reading."""
+"""Writes GGUF files of arrays: atomic, one tensor at a time, and verified by re-reading."""
 
 from __future__ import annotations
 
-import math
-import zlib
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import libgguf
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
 
 from studio.contracts import Progress
-from studio.errors import FormatError, SaveError
-from studio.formats.atomic import flush_to_disk, replacing
+from studio.errors import SaveError
 from studio.formats.dequantise import PLAIN_DTYPES
-from studio.formats.disk_space import require_space
 from studio.formats.ggml_types import GGML_TYPES_BY_NAME
-from studio.formats.gguf_header import MAX_DIMENSIONS, MAX_NAME_BYTES, GgufTensor, read_header
-from studio.formats.gguf_packing import MetadataToWrite, PackedValue, pack_metadata
+from studio.formats.gguf_header import DEFAULT_ALIGNMENT, MAX_DIMENSIONS, MAX_NAME_BYTES
+from studio.formats.gguf_packing import MetadataToWrite, pack_metadata
+from studio.formats.gguf_stream import TensorSlot, streaming_gguf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,10 +34,9 @@ def stored_type(shape: tuple[int, ...], tensor_type: FloatType) -> FloatType:
     return tensor_type if shape and shape[-1] % block == 0 else "F16"
 
 
-def stored_bytes(shape: tuple[int, ...], tensor_type: FloatType) -> int:
-    """Return how many bytes a tensor of this shape takes."""
-    kind = GGML_TYPES_BY_NAME[stored_type(shape, tensor_type)]
-    return math.prod(shape[:-1]) * kind.row_bytes(shape[-1])
+def slot_of(shape: tuple[int, ...], tensor_type: FloatType) -> TensorSlot:
+    """Return the room that a tensor of this shape takes."""
+    return TensorSlot(shape, stored_type(shape, tensor_type))
 
 
 def encode(values: np.ndarray[Any, Any], kind: FloatType) -> np.ndarray[Any, Any]:
@@ -100,59 +95,17 @@ def write_gguf_in_steps(
     for done, (name, values) in enumerate(tensors.items()):
         yield Progress(done, total, f"Checking {name}")
         _check_tensor(path, name, values, tensor_type)
-    require_space(path, sum(stored_bytes(values.shape, tensor_type) for values in tensors.values()))
-    with replacing(path, protected) as temporary:
-        checksums: dict[str, int] = {}
-        writer = _write_header(temporary, packed, tensors, tensor_type)
-        try:
-            assert writer.fout is not None  # it is open now
-            file = writer.fout[0]
-            writer.write_padding(file, file.tell())
-            for done, (name, values) in enumerate(tensors.items(), start=len(tensors)):
-                yield Progress(done, total, f"Writing {name}")
-                data = encode(values, stored_type(values.shape, tensor_type)).reshape(-1).view(np.uint8)
-                checksums[name] = zlib.crc32(data.data)
-                file.write(data.data)
-                writer.write_padding(file, data.nbytes)
-        finally:
-            writer.close()
-        flush_to_disk(temporary)
-        index = _verify_header(path, temporary, packed, tensors, tensor_type)
-        with open(temporary, "rb") as written:
-            for done, (name, tensor) in enumerate(index.items(), start=2 * len(tensors)):
-                yield Progress(done, total, f"Verifying {name}")
-                written.seek(tensor.offset)
-                if zlib.crc32(written.read(tensor.info.nbytes)) != checksums[name]:
-                    raise _not_as_written(path, name)
+    slots = {name: slot_of(values.shape, tensor_type) for name, values in tensors.items()}
+    first = packed.pop("general.architecture")  # where readers look for it
+    stored = {key: value.to_bytes() for key, value in {"general.architecture": first, **packed}.items()}
+    alignment = packed["general.alignment"].value if "general.alignment" in packed else DEFAULT_ALIGNMENT
+    with streaming_gguf(path, stored, slots, alignment, protected) as stream:
+        for done, (name, values) in enumerate(tensors.items(), start=len(tensors)):
+            yield Progress(done, total, f"Writing {name}")
+            stream.put(name, 0, encode(values, stored_type(values.shape, tensor_type)))
+        for step in stream.verify():
+            yield Progress(2 * len(tensors) + step.done, total, step.message)
     yield Progress(total, total, "Written")
-
-
-def _write_header(
-    temporary: Path,
-    metadata: Mapping[str, PackedValue],
-    tensors: Mapping[str, np.ndarray[Any, Any]],
-    tensor_type: FloatType,
-) -> GGUFWriter:
-    """Write everything before the tensors, and return the writer with its file still open."""
-    writer = GGUFWriter(None, str(metadata["general.architecture"].value))
-    for key, packed in metadata.items():
-        if key == "general.alignment":
-            writer.add_custom_alignment(packed.value)
-        elif key != "general.architecture":  # the writer has put it first by itself
-            item_type = None if packed.item_type is None else GGUFValueType(packed.item_type)
-            writer.add_key_value(key, packed.value, GGUFValueType(packed.type), item_type)
-    for name, values in tensors.items():
-        kind = GGMLQuantizationType[stored_type(values.shape, tensor_type)]
-        nbytes = stored_bytes(values.shape, tensor_type)
-        writer.add_tensor_info(name, values.shape, values.dtype, nbytes, raw_dtype=kind)
-    try:
-        writer.write_header_to_file(temporary)
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-    except BaseException:
-        writer.close()
-        raise
-    return writer
 
 
 def _check_tensor(path: Path, name: str, values: np.ndarray[Any, Any], tensor_type: FloatType) -> None:
@@ -174,36 +127,3 @@ def _check_tensor(path: Path, name: str, values: np.ndarray[Any, Any], tensor_ty
             remedy = "Save as F32" if kind != "F32" else "Lower the scale"
     if problem:
         raise SaveError(problem, path=path, where=name, remedy=remedy)
-
-
-def _verify_header(
-    path: Path,
-    temporary: Path,
-    metadata: Mapping[str, PackedValue],
-    tensors: Mapping[str, np.ndarray[Any, Any]],
-    tensor_type: FloatType,
-) -> dict[str, GgufTensor]:
-    """Read back what was written, compare all but the tensors' bytes, and return the tensor index."""
-    try:
-        header = read_header(temporary)
-    except FormatError as error:
-        raise _not_as_written(path, error.where, f": {error.message}") from error
-    for key, packed in metadata.items():
-        if key not in header.metadata or not packed.equals(header.metadata[key]):
-            raise _not_as_written(path, key)
-    if header.metadata.keys() != metadata.keys() or list(header.tensors) != list(tensors):
-        raise _not_as_written(path)
-    for name, values in tensors.items():
-        info = header.tensors[name].info
-        if info.shape != values.shape or info.type_name != stored_type(values.shape, tensor_type):
-            raise _not_as_written(path, name)
-    return header.tensors
-
-
-def _not_as_written(path: Path, where: str | None = None, detail: str = "") -> SaveError:
-    return SaveError(
-        f"what was written reads back differently{detail}",
-        path=path,
-        where=where,
-        remedy="Save again, to another disk if it happens twice",
-    )

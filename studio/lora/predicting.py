@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from studio.contracts import Prediction
-from studio.formats.gguf_writer import stored_bytes
+from studio.formats.gguf_writer import slot_of
 from studio.lora.report import EMBEDDING
 
 if TYPE_CHECKING:
@@ -34,6 +34,6 @@ def predict_factors(request: ExportRequest, ranks: Mapping[str, int], type_name:
     nbytes = 2 * HEADER_BYTES * len(ranks)
     for module, rank in ranks.items():
         *experts, rows, columns = tensors[module if module in tensors else EMBEDDING].shape
-        nbytes += stored_bytes((*experts, rank, columns), type_name)
-        nbytes += stored_bytes((*experts, rows, rank), type_name)
+        nbytes += slot_of((*experts, rank, columns), type_name).nbytes
+        nbytes += slot_of((*experts, rows, rank), type_name).nbytes
     return Prediction(nbytes, type_name)

@@ -42,12 +42,14 @@ ROWS = {
     "open": ["open"],
     "norms": ["norms", "norms, once per stack"],
     "desk": ["desk, slider to repainted", "desk, longest stall"],
+    "merge": ["merge", "merge, peak"],
 }
 UNITS = {
     "decode": "tokens/s",
     "decode, Gemma 3 270M": "tokens/s",
     "memory": "MB",
     "memory, dense": "MB",
+    "merge, peak": "MB",
     "combine, error over the least": "x",
 }
 AGAINST_OURSELVES = {"stack-size": "ours with one", "sweep": "ours one by one", "reuse": "ours without"}
@@ -79,12 +81,12 @@ def test_it_runs_alone(name: str) -> None:
         assert (row["theirs"] is None) == (row["ratio"] is None) == (name not in AGAINST_OURSELVES)
     if name == "memory":
         assert found[0]["ours"] < found[1]["ours"] - 200  # quantised and dense
-    assert ("ours alone" in done.stderr) == (name not in ("reuse", "open", "norms", "desk"))
+    assert ("ours alone" in done.stderr) == (name not in ("reuse", "open", "norms", "desk", "merge"))
 
 
 def test_without_a_name_they_are_listed() -> None:
     listed = benchmark().stdout.splitlines()
-    assert [line.split()[0] for line in listed] == [*ROWS, "gpu"]
+    assert [line.split()[0] for line in listed] == [*list(ROWS)[:-1], "gpu", "merge", "keep"]
 
 
 def test_without_a_device_gpu_says_so_and_ends() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from studio.errors import SaveError
-from studio.formats import gguf_writer
+from studio.formats import gguf_stream
 from studio.formats.gguf_file import GgufFile
 from studio.formats.gguf_header import read_header
 from studio.formats.gguf_writer import write_gguf, write_gguf_in_steps
@@ -165,7 +165,7 @@ def test_closing_the_work_at_any_step_leaves_the_target_as_it_was(
     path = tmp_path / "blend.gguf"
     path.write_bytes(b"old")
     messages = [step.message.split()[0] for step in write_gguf_in_steps(tmp_path / "x", METADATA, tensors)]
-    assert messages == ["Checking"] * 3 + ["Writing"] * 3 + ["Verifying"] * 3 + ["Written"]
+    assert messages == ["Checking"] * 3 + ["Writing"] * 3 + ["Waiting", "Verifying", "Written"]
     (tmp_path / "x").unlink()
     for stop_at in range(len(messages) - 1):
         work = write_gguf_in_steps(path, METADATA, tensors)
@@ -206,7 +206,7 @@ def test_a_header_that_changes_on_the_way_to_the_disk_is_noticed(
     def flush(path: Path) -> None:
         path.write_bytes(path.read_bytes().replace(written, found))
 
-    monkeypatch.setattr(gguf_writer, "flush_to_disk", flush)
+    monkeypatch.setattr(gguf_stream, "flush_to_disk", flush)
     with pytest.raises(SaveError, match=r"blend\.gguf: .*reads back differently.*Save again"):
         write_gguf(tmp_path / "blend.gguf", METADATA, tensors)
     assert os.listdir(tmp_path) == []
