@@ -85,6 +85,7 @@ def test_first_party_plugins_register_by_the_same_door() -> None:
     assert [exporter.name for exporter in registry.exporters] == [
         "MLX directory",
         "PEFT directory",
+        "merged base (GGUF)",
         "merged model (Hugging Face)",
         "stacked adapter (GGUF)",
         "zerfoo adapter (GGUF)",
