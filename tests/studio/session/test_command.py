@@ -62,13 +62,14 @@ def test_a_combination_is_a_method_a_rank_and_an_energy(
 ) -> None:
     opened.add_adapter(loaded("one"))
     ties: Any = SimpleNamespace(name="ties", Options=Options)
+    method = "--method ties"
     for combination, words in (
         (
             limited(Combination(ties, Options("x")), RankLimit(8)),
             "--rank 8 --method ties --method-option type=x",
         ),
         (limited(None, RankLimit(energy=0.5)), "--energy 0.5"),
-        (Combination(ties, Options()), "--method ties"),
+        (Combination(ties, Options()), method),
     ):
         line = export_command(opened, replace(SETTINGS, combination=combination))
         assert line.endswith(f"--to 'a format' {words}")
