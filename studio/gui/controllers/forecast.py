@@ -39,13 +39,18 @@ class Forecast(QObject):
         dialog.changed.connect(self._frame.request)
         dialog.finished.connect(self._stop)
         dialog.set_preview([("Size", "measuring the blend …")])
-        self._newest = jobs.run(
-            "Measure the blend", measure_blend(request), self._take_measure, aside=True, failed=self._refuse
+        job = self._newest = jobs.run(
+            "Measure the blend",
+            measure_blend(request),
+            lambda measure: self._take_measure(job, measure),
+            aside=True,
+            failed=lambda error: self._refuse(job, error),
         )
 
-    def _take_measure(self, measure: BlendMeasure) -> None:
-        self._measure = measure
-        self._foretell()
+    def _take_measure(self, job: Job, measure: BlendMeasure) -> None:
+        if job is self._newest:
+            self._measure = measure
+            self._foretell()
 
     def _foretell(self) -> None:
         if self._measure is None:
@@ -62,15 +67,19 @@ class Forecast(QObject):
             RankLimit(dialog.rank, self._energy),
         )
         job = self._newest = self._jobs.run(
-            "Foretell the export", work, lambda found: self._show(job, found), aside=True, failed=self._refuse
+            "Foretell the export",
+            work,
+            lambda found: self._show(job, found),
+            aside=True,
+            failed=lambda error: self._refuse(job, error),
         )
 
     def _show(self, job: Job, found: Preview) -> None:
         if job is self._newest:
             self._dialog.set_preview(preview_facts(found), found.advice)
 
-    def _refuse(self, error: StudioError) -> None:
-        if self._newest is not None:
+    def _refuse(self, job: Job, error: StudioError) -> None:
+        if job is self._newest:
             self._dialog.set_preview([], str(error))
 
     def _stop(self) -> None:
