@@ -56,7 +56,7 @@ from studio.formats.safetensors_file import read_safetensors
 from studio.formats.safetensors_writer import PendingTensor, write_safetensors
 from studio.hookspecs import hookimpl
 from studio.jobs.merge_options import MergeOptions
-from studio.jobs.merging import merge
+from studio.jobs.merging import merge, predict_merge
 from studio.loading import load_adapter, load_base
 from studio.lora import algebra
 from studio.lora.adapter import Adapter, LoraFactors, listing
@@ -184,6 +184,7 @@ __all__ = [
     "pad_rank",
     "place",
     "predict_factors",
+    "predict_merge",
     "preset",
     "read_header",
     "read_safetensors",

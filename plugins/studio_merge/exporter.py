@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from studio.api import MergeOptions, merge
+from studio.api import MergeOptions, merge, predict_merge
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from studio.api import ExportRequest, Work
+    from studio.api import ExportRequest, Prediction, Work
 
 
 class MergedExporter:
@@ -17,7 +18,12 @@ class MergedExporter:
 
     name = "merged base (GGUF)"
     suffix = ".gguf"
+    summary = "Base and blend as one model that llama.cpp runs, in the base's types or any other."
     Options = MergeOptions
+
+    def predict(self, request: ExportRequest, ranks: Mapping[str, int], options: MergeOptions) -> Prediction:
+        """Tell how large the file will be."""
+        return predict_merge(request, ranks.keys(), options)
 
     def export(self, request: ExportRequest, path: Path, options: MergeOptions) -> Work:
         """Write the merged model atomically; the base's own files are never overwritten."""

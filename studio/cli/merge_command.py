@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from studio.cli.combination import Energy, Method, MethodOptions, Rank
 from studio.cli.command_line import AdapterGains, Alpha, Base, Json, LoaderOptions, parse_path, with_alpha
 from studio.cli.output import print_json
 from studio.cli.verification import (
@@ -80,6 +81,10 @@ def merge(
     gains: AdapterGains = None,
     loader_option: LoaderOptions = None,
     alpha: Alpha = None,
+    method: Method = None,
+    method_option: MethodOptions = None,
+    rank: Rank = 0,
+    energy: Energy = 1.0,
     verify: Verify = False,
     prompt: Prompts = None,
     file: PromptFile = None,
@@ -90,6 +95,7 @@ def merge(
     Every tensor keeps its type unless --type says another. Weights that are quantised are rounded so that
     most of the blend is kept, and the command says how much of it is.
     """
+    from studio.cli.combination import find_combination
     from studio.cli.exporters import find_exporter, write_export
     from studio.cli.opening import open_session
     from studio.contracts import ExportRequest
@@ -101,6 +107,7 @@ def merge(
     texts = texts_of(prompt, file)
     plugins = load_plugins(context.obj.safe_mode)
     exporter = find_exporter(plugins, EXPORTER, out)
+    combination = find_combination(plugins, method, method_option, rank, energy)
     options: dict[str, object] = {
         "type": type_name,
         "rounding": rounding,
@@ -111,7 +118,7 @@ def merge(
     }
     with open_session(base, adapter, plugins, with_alpha(loader_option, alpha), gains) as session:
         assert session.base is not None
-        request = ExportRequest(session.base, session.stack.by_key, session.stack.blend)
+        request = ExportRequest(session.base, session.stack.by_key, session.stack.blend, combination)
         merged = write_export(request, exporter, out, options)
         assert isinstance(merged, Merged)
         agreement = verify_export(session, out, plugins, texts) if verify else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studio.contracts import Progress
+from studio.contracts import Prediction, Progress
 from studio.errors import EngineError, MismatchError, UnsupportedError
 from studio.formats.disk_space import require_space
 from studio.formats.gguf_header import DEFAULT_ALIGNMENT
@@ -30,7 +31,7 @@ from studio.lora.merging import MergedRows, PendingDelta, merge_rows, raw_tensor
 from studio.lora.verdict import verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from studio.contracts import Cancelled, ExportRequest, FloatArray, RawTensors, Work
     from studio.jobs.merge_options import MergeOptions
@@ -62,6 +63,25 @@ def merge(request: ExportRequest, path: Path, options: MergeOptions) -> Work:
     """
     work = _Merge(request, path, options)
     return (yield from work.run())
+
+
+def predict_merge(request: ExportRequest, modules: Collection[str], options: MergeOptions) -> Prediction:
+    """Tell how large a merged file will be, and in which type most of the changed weights are.
+
+    Promotions inside a budget are not foretold, only that they may fill it.
+    """
+    base = request.base
+    plans = plan_tensors(base, modules, options.type)
+    slots = {name: TensorSlot(plan.shape, plan.storage.type_name) for name, plan in plans.items()}
+    header = base.file_size - sum(info.nbytes for info in base.tensors.values())
+    nbytes = header + sum(slot.nbytes for slot in slots.values())
+    if options.budget > 1:
+        nbytes = max(nbytes, round(options.budget * base.file_size))
+    sizes = Counter[str]()
+    for name in modules:
+        sizes[slots[name].type_name] += slots[name].nbytes
+    most = max(sizes, key=lambda type_name: sizes[type_name], default=base.file_type)
+    return Prediction(nbytes, most, merged=True)
 
 
 class _Merge:

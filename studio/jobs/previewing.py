@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from studio.contracts import PredictingExporter, Progress
+from studio.lora.verdict import STACK_INSTEAD
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -20,8 +21,6 @@ FLOAT_TYPES = frozenset({"F32", "F16", "BF16"})
 
 LARGE_ERROR = 0.1
 """From which share of the blend's norm on a cut is warned of."""
-
-STACK_INSTEAD = "A stacked adapter beside the base loses nothing and is the better thing to ship"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from studio.api import ExportRequest, FloatArray, GgufFile
-from studio.contracts import BASE_ALONE, Exporter
+from studio.contracts import BASE_ALONE, Exporter, PredictingExporter
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 from studio.jobs.options import make_options
@@ -92,6 +92,19 @@ def test_what_a_quantised_base_keeps(
     assert found.path.stat().st_size < request_.base.file_size + 4096
     assert len(found.kept) == 210
     assert "A stacked adapter beside the base loses nothing" in found.notes[-1]
+
+
+def test_it_tells_its_size_before(exporter: Exporter, request_: ExportRequest, tmp_path: Path) -> None:
+    assert isinstance(exporter, PredictingExporter)
+    ranks = dict.fromkeys(next(iter(request_.adapters.values())).modules, 8)
+    for type_name, most in (("F16", "F16"), ("Q4_K_M", "Q5_0"), ("keep", "Q4_1")):
+        options = make_options(exporter, {"type": type_name, "rounding": "nearest"})
+        foretold = exporter.predict(request_, ranks, options)
+        size = merged(exporter, request_, tmp_path / "out.gguf", **vars(options)).path.stat().st_size
+        assert abs(foretold.nbytes - size) < 8192
+        assert (foretold.type_name, foretold.merged) == (most, True)
+    larger = exporter.predict(request_, ranks, make_options(exporter, {"budget": 1.3}))
+    assert larger.nbytes == round(1.3 * request_.base.file_size)
 
 
 def test_its_options_are_plain_values(exporter: Exporter) -> None:

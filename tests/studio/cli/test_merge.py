@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from studio.formats.gguf_file import GgufFile
@@ -60,6 +61,22 @@ def test_types_are_kept_and_a_mix_is_what_it_says(
         assert {info.type_name for info in file.tensors.values()} <= types
         file.close()
     original.close()
+
+
+def test_a_method_of_combining_is_merged_whole(cli: Cli, base: Path, adapter: Path, tmp_path: Path) -> None:
+    """Two of one adapter add up; their average is one of it."""
+    out = tmp_path / "out.gguf"
+    arguments = ("merge", base, "--type", "F32", "-o", out)
+    assert cli(*arguments, "--adapter", adapter).code == 0
+    alone = GgufFile.open(out)
+    wanted = alone.dense("blk.0.attn_q.weight")
+    alone.close()
+    twice = ("--adapter", adapter, "--adapter", adapter)
+    assert cli(*arguments, *twice, "--method", "average").code == 0
+    averaged = GgufFile.open(out)
+    np.testing.assert_allclose(averaged.dense("blk.0.attn_q.weight"), wanted, atol=1e-6)
+    assert averaged.metadata["lora_studio.merge.method"] == "average"
+    averaged.close()
 
 
 @pytest.mark.parametrize(
