@@ -85,6 +85,7 @@ from studio.lora.injection import (
 )
 from studio.lora.layers import BaseLayers, FrozenLinear, Layer, LinearInfo, LinearLayer, Model
 from studio.lora.linear import LoraLinear
+from studio.lora.merge_plan import predict_merge
 from studio.lora.names import gguf_module, own_gguf_name, rotated_heads, rows_to_gguf, rows_to_hugging_face
 from studio.lora.placing import Placement, RowOrder, fit, place
 from studio.lora.predicting import predict_factors
@@ -184,6 +185,7 @@ __all__ = [
     "pad_rank",
     "place",
     "predict_factors",
+    "predict_merge",
     "preset",
     "read_header",
     "read_safetensors",

@@ -7,7 +7,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from studio.contracts import Prediction
 from studio.errors import UnsupportedError
+from studio.formats.ggml_types import GGML_TYPES_BY_NAME
 from studio.formats.grids import LAYOUTS
 from studio.formats.quantisation_mixes import MIXES, mix_types
 from studio.formats.quantise import FLOAT_TYPES, can_quantise
@@ -94,6 +96,21 @@ def plan_tensors(
             storage = storage_for(info.type_name, types[name], rounding)
         plans[name] = TensorPlan(name, sources[name], info.shape, info.type_name, storage, changed)
     return plans
+
+
+def predict_merge(
+    base: BaseModel, modules: Collection[str], type_name: str, budget: float, *, has_imatrix: bool = False
+) -> Prediction:
+    """Tell how large a planned merge will be at most, without reading a weight."""
+    nbytes = 0
+    changed = Counter[str]()
+    for plan in plan_tensors(base, modules, type_name, has_imatrix=has_imatrix).values():
+        kind = GGML_TYPES_BY_NAME[plan.storage.type_name]
+        nbytes += math.prod(plan.shape[:-1]) * kind.row_bytes(plan.shape[-1])
+        if plan.changed:
+            changed[plan.storage.type_name] += math.prod(plan.shape)
+    most = changed.most_common(1)[0][0] if changed else base.file_type
+    return Prediction(round(nbytes * budget), most, merged=True)
 
 
 def without_grid(plans: Mapping[str, TensorPlan]) -> list[str]:
