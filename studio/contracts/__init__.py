@@ -29,6 +29,7 @@ from studio.contracts.models import (
     BaseModel,
     FloatArray,
     MetadataValue,
+    RawModel,
     RawTensors,
     TensorInfo,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "PredictingExporter",
     "Prediction",
     "Progress",
+    "RawModel",
     "RawTensors",
     "Sampling",
     "ScaledDelta",

@@ -90,6 +90,11 @@ class RawTensors(Protocol):
     def raw(self, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Return one tensor as stored: uint8 in its NumPy shape, the last dimension in bytes a row."""
 
+
+@runtime_checkable
+class RawModel(RawTensors, Protocol):
+    """What a `BaseModel` may offer besides: itself as it is stored, so that a changed copy can be written."""
+
     def raw_rows(self, name: str, rows: slice) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Return a run of rows as stored, ``[rows, bytes a row]``, all outer dimensions taken as one."""
 

@@ -1,19 +1,23 @@
-"""Pictures of the desk at work: `python -m studio.gui.screenshot FOLDER` makes the light and the dark one."""
+"""Pictures of the desk at work: `python -m studio.gui.screenshot FOLDER` makes them, light and dark."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from PySide6.QtCore import QEventLoop, QTimer
+from PySide6.QtWidgets import QApplication, QDialog
 
 from studio.errors import SaveError, StudioError
 from studio.formats.atomic import write_atomically
+from studio.gui.combine_dialog import CombineDialog
 from studio.gui.desk import Desk, application
 from studio.gui.display import choose_platform
+from studio.gui.export_dialog import ExportDialog
 from studio.gui.settings import Settings
+from studio.gui.verification_dialog import VerificationDialog
 from studio.registry import load_plugins
 from studio.resources import demo_session
 
@@ -25,6 +29,11 @@ if TYPE_CHECKING:
     from studio.contracts import Engine, Plugins
     from studio.gui.theme import ThemeName
     from studio.jobs.live import LiveResult
+
+Dialog = TypeVar("Dialog", bound=QDialog)
+
+MERGED = "merged base (GGUF)"
+"""The name of the exporter whose dialog is shown."""
 
 SIZE = (1440, 900)
 """Width and height of a picture, in pixels."""
@@ -172,15 +181,72 @@ def save_screenshot(
         show.close()
 
 
+def save_windows(session: Path, folder: Path, theme: ThemeName) -> list[Path]:
+    """Save pictures of the windows that open from the desk: report, export, its proof, combine."""
+    plugins = load_plugins()
+    show = Show(session, plugins, theme)
+    desk = show.desk
+    saved: list[Path] = []
+
+    def save(widget: QWidget, name: str) -> None:
+        target = folder / f"{name}-{theme}.png"
+        save_picture(widget, target)
+        saved.append(target)
+
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            flagged = [key for key, row in desk.window.stack.rows.items() if row.channel.flagged]
+            desk.reports.open(flagged[-1])
+            QApplication.processEvents()
+            save(desk.window.docks["report"], "report")
+
+            desk.combining.open()
+            combine = _only(desk, CombineDialog)
+            show.wait_until(lambda: combine.add_button.isEnabled())
+            combine.rank_box.setValue(12)
+            show.wait_until(lambda: ("Rank", "12 in each of 210 modules") in combine.outcome.facts)
+            save(combine, "combine")
+            combine.reject()
+
+            desk.exports.ask()
+            export = _only(desk, ExportDialog)
+            export.choice.setCurrentRow([one.name for one in plugins.exporters].index(MERGED))
+            export.path_edit.setText(str(Path(scratch) / "merged.gguf"))
+            export.verify_box.setChecked(True)
+            show.wait_until(lambda: export.preview.advice.text() != "")
+            export.path_edit.setText("~/models/merged.gguf")
+            show.settle()
+            save(export, "export")
+            export.path_edit.setText(str(Path(scratch) / "merged.gguf"))
+            export.accept()
+            show.wait_until(lambda: desk.window.findChild(VerificationDialog) is not None)
+            proof = _only(desk, VerificationDialog)
+            save(proof, "verified")
+            proof.heatmap_button.click()
+            show.settle()
+            save(desk.window.docks["heatmap"], "kept")
+            proof.close()
+        return saved
+    finally:
+        show.close()
+
+
+def _only(desk: Desk, kind: type[Dialog]) -> Dialog:
+    dialog = desk.window.findChild(kind)
+    assert dialog is not None
+    QApplication.processEvents()  # it is laid out with its first events
+    return dialog
+
+
 def main() -> None:
-    """Save desk-light.png and desk-dark.png to the folder named on the command line."""
+    """Save the desk and its windows, light and dark, to the folder named on the command line."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     themes: tuple[ThemeName, ...] = ("light", "dark")
     for theme in themes:
         target = folder / f"desk-{theme}.png"
         save_screenshot(demo_session(), target, theme=theme)
-        print(target)
+        print(target, *save_windows(demo_session(), folder, theme), sep="\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from studio.formats.gguf_packing import pack_metadata
 from studio.formats.quantisation_mixes import QUANTISATION_VERSION
 from studio.lora.adapter import Adapter
 from studio.lora.merge_plan import KEEP, file_type
-from studio.lora.merging import raw_tensors
+from studio.lora.merging import raw_model
 from studio.session.fingerprint import adapter_fingerprint, base_fingerprint
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def merged_values(
     type_name, rounding, seed
         How it is merged.
     """
-    base = raw_tensors(request)
+    base = raw_model(request)
     old = request.base.metadata
     left_out = LEFT_OUT if type_name == KEEP else LEFT_OUT + OLD_QUANTISATION
     new: dict[str, MetadataValue] = {

@@ -27,13 +27,13 @@ from studio.lora.calibration import PendingCalibration
 from studio.lora.exported import exported_modules
 from studio.lora.kept_delta import KeptDelta, Sums
 from studio.lora.merge_plan import KEEP, plan_tensors, without_grid
-from studio.lora.merging import MergedRows, PendingDelta, merge_rows, raw_tensors
+from studio.lora.merging import MergedRows, PendingDelta, merge_rows, raw_model
 from studio.lora.verdict import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from studio.contracts import Cancelled, ExportRequest, FloatArray, RawTensors, Work
+    from studio.contracts import Cancelled, ExportRequest, FloatArray, RawModel, Work
     from studio.jobs.merge_options import MergeOptions
     from studio.jobs.parallel import Task
     from studio.lora.merging import TensorPlan
@@ -71,7 +71,7 @@ def predict_merge(request: ExportRequest, modules: Collection[str], options: Mer
     Promotions inside a budget are not foretold, only that they may fill it.
     """
     base = request.base
-    plans = plan_tensors(base, modules, options.type)
+    plans = plan_tensors(base, modules, options.type, has_imatrix=bool(options.imatrix))
     slots = {name: TensorSlot(plan.shape, plan.storage.type_name) for name, plan in plans.items()}
     header = base.file_size - sum(info.nbytes for info in base.tensors.values())
     nbytes = header + sum(slot.nbytes for slot in slots.values())
@@ -91,7 +91,7 @@ class _Merge:
         self.request = request
         self.path = path
         self.options = options
-        self.base: RawTensors = raw_tensors(request)
+        self.base: RawModel = raw_model(request)
         self.modules = exported_modules(request, tied_output=True, full_rank=True)
         self.imatrix: Mapping[str, FloatArray] = (
             read_imatrix(Path(options.imatrix)) if options.imatrix else {}

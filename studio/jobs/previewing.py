@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from studio.contracts import PredictingExporter, Progress
+from studio.formats.quantise import FLOAT_TYPES
+from studio.lora.merge_outlook import rounding_error
+from studio.lora.predicting import predict_factors
 from studio.lora.verdict import STACK_INSTEAD
 
 if TYPE_CHECKING:
@@ -17,10 +20,11 @@ if TYPE_CHECKING:
     from studio.lora.algebra import RankLimit
     from studio.lora.blend_measure import BlendMeasure
 
-FLOAT_TYPES = frozenset({"F32", "F16", "BF16"})
-
 LARGE_ERROR = 0.1
 """From which share of the blend's norm on a cut is warned of."""
+
+COARSE = 0.5
+"""From which error of rounded deltas on a type is too coarse for a blend."""
 
 
 @dataclass(frozen=True)
@@ -104,17 +108,29 @@ def _advice(
 ) -> str:
     if prediction is None:
         return ""
-    if prediction.merged and prediction.type_name not in FLOAT_TYPES:
-        return (
-            f"Small deltas are easily lost between the steps of {prediction.type_name}: verify the file. "
-            f"{STACK_INSTEAD}."
-        )
+    if prediction.merged:
+        return _merge_advice(request, prediction, measure)
     if not prediction.merged and measure.dense and not limit:
         name = request.combination.method.name if request.combination else "an adapter in the blend"
         return f"The delta of {name} is of full rank, which no adapter holds: cut it to a rank, or merge it."
     if error is not None and error > LARGE_ERROR:
         return f"This leaves out {error:.0%} of the blend. A higher rank keeps more."
     return ""
+
+
+def _merge_advice(request: ExportRequest, prediction: Prediction, measure: BlendMeasure) -> str:
+    """Say whether the steps of a quantised type are too coarse for the blend."""
+    if prediction.type_name in FLOAT_TYPES:
+        return ""
+    error = rounding_error(request, list(measure.ranks), prediction.type_name)
+    if error is None or error < COARSE:
+        return ""
+    size = predict_factors(request, measure.ranks, "F32").nbytes / 1e6
+    return (
+        f"{prediction.type_name} is coarse for this blend: rounded to the nearest, the delta of the median "
+        f"module would be off by {error:.0%} of itself. {STACK_INSTEAD}; it takes {size:.1f} MB. For one "
+        "file, keep calibrated rounding or a larger budget, and verify it."
+    )
 
 
 def _free_bytes(path: Path) -> int | None:

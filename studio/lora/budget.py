@@ -15,7 +15,7 @@ from studio.lora.storing import Storage, storage_for, store, values_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from studio.contracts import FloatArray, RawTensors
+    from studio.contracts import FloatArray, RawModel
     from studio.lora.merging import PendingDelta, TensorPlan
     from studio.lora.storing import RoundingChoice
 
@@ -36,7 +36,7 @@ class Candidate:
 
 
 def candidates(
-    base: RawTensors,
+    base: RawModel,
     plan: TensorPlan,
     delta: PendingDelta,
     rounding: RoundingChoice,

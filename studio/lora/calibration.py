@@ -15,7 +15,7 @@ from studio.lora.rounding import compensated_codes, feedback, find_gain
 from studio.lora.storing import Calibration, start_of, values_of
 
 if TYPE_CHECKING:
-    from studio.contracts import Cancelled, FloatArray, RawTensors
+    from studio.contracts import Cancelled, FloatArray, RawModel
     from studio.lora.merging import PendingDelta, TensorPlan
 
 SAMPLE_RUNS, SAMPLE_ROWS = 8, 20
@@ -35,7 +35,7 @@ class PendingCalibration:
         The second moment of its inputs, float32 ``[in, in]``.
     """
 
-    def __init__(self, base: RawTensors, plan: TensorPlan, delta: PendingDelta, moment: FloatArray) -> None:
+    def __init__(self, base: RawModel, plan: TensorPlan, delta: PendingDelta, moment: FloatArray) -> None:
         self._base = base
         self._plan = plan
         self._delta = delta

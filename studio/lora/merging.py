@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studio.contracts import DeltaPart, RawTensors, never
+from studio.contracts import DeltaPart, RawModel, never
 from studio.errors import SaveError, UnsupportedError
 from studio.formats.quantise import FLOAT_TYPES, quantise, unstorable
 from studio.lora.combining import combined_delta
@@ -137,9 +137,9 @@ class MergedRows:
     as_heard: bool = False
 
 
-def raw_tensors(request: ExportRequest) -> RawTensors:
+def raw_model(request: ExportRequest) -> RawModel:
     """Return the base as a source of stored bytes. Raises `UnsupportedError` where it is none."""
-    if isinstance(request.base, RawTensors):
+    if isinstance(request.base, RawModel):
         return request.base
     raise UnsupportedError(
         f"{request.base.name} does not show how its tensors are stored",
@@ -149,7 +149,7 @@ def raw_tensors(request: ExportRequest) -> RawTensors:
 
 
 def merge_rows(
-    base: RawTensors,
+    base: RawModel,
     plan: TensorPlan,
     delta: PendingDelta | None,
     rows: slice,

@@ -17,6 +17,7 @@ from studio.gui.export_dialog import ExportDialog
 from studio.gui.targets import free_path
 from studio.gui.verification_dialog import VerificationDialog
 from studio.jobs.exporting import STACKED, export
+from studio.jobs.merge_options import Merged
 from studio.jobs.opening import recognises_adapter
 from studio.jobs.verifying import verify
 from studio.lora.algebra import RankLimit
@@ -156,6 +157,9 @@ class ExportsController(QObject):
             model, adapter = (request.base.path, exported.path) if is_adapter else (exported.path, None)
             text += f". Serve it: {llama_server_command(model, adapter)}"
         self._notices.info(text)
+        if isinstance(exported, Merged) and exported.kept:
+            kept = {one.module: one.kept for one in exported.kept}
+            self._norms.offer_kept(exported.path.name, kept, show=False)
         tokenizer = self._session.tokenizer
         if settings.texts is None or tokenizer is None or request.base is not self._session.base:
             return
@@ -169,8 +173,8 @@ class ExportsController(QObject):
         dialog = VerificationDialog(exported.path, agreement, exported.notes, self._window)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.heatmap_requested.connect(
-            lambda: self._norms.show_kept(
-                exported.path.name, {one.module: one.kept for one in agreement.modules}
+            lambda: self._norms.offer_kept(
+                exported.path.name, {one.module: one.kept for one in agreement.modules}, show=True
             )
         )
         dialog.show()

@@ -82,13 +82,21 @@ class NormsController(QObject):
         heard = self._norms.blend_norms(BlendState((BlendChannel(key, 0, scale, gains),)))
         return float(np.linalg.norm(heard)) / whole if whole else None
 
-    def show_kept(self, name: str, kept: Mapping[str, float]) -> None:
-        """Show how much of the delta each module of a merged file keeps; 1 is all of it.
+    def offer_kept(self, name: str, kept: Mapping[str, float], *, show: bool) -> None:
+        """Offer how much of the delta each module of a merged file keeps, until another base is open.
 
-        It can be chosen again until another base is open.
+        Parameters
+        ----------
+        name
+            The file.
+        kept
+            By module; 1 is all of it.
+        show
+            Whether to show it at once.
         """
         self._kept = name, kept
-        self._mode = KEPT
+        if show:
+            self._mode = KEPT
         self._offer_modes()
         self._paint()
 

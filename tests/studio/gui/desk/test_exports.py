@@ -72,23 +72,28 @@ def test_an_export_is_verified_on_the_prompt(desk: Desk, qtbot: QtBot, dialog: E
 
 
 def test_a_merged_model_shows_on_the_heatmap_what_it_keeps(
-    desk: Desk, qtbot: QtBot, dialog: ExportDialog, tmp_path: Path
+    desk: Desk, qtbot: QtBot, dialog: ExportDialog
 ) -> None:
     names = [exporter.name for exporter in dialog._exporters]
-    dialog.choice.setCurrentRow(names.index("merged model (Hugging Face)"))
+    dialog.choice.setCurrentRow(names.index("merged base (GGUF)"))
+    type_box = dialog._pages.currentWidget().findChild(QComboBox, "type")
+    assert type_box is not None
+    type_box.setCurrentText("Q8_0")
     qtbot.waitUntil(lambda: fact(dialog, "Rank") == "a delta of rank 4 in each of 4 modules")
-    dialog.reject()
-    desk.norms.show_kept("merged.gguf", {"blk.0.attn_q.weight": 0.25, "blk.1.attn_v.weight": 1.0})
+    dialog.verify_box.setChecked(True)
+    dialog.accept()
+    qtbot.waitUntil(lambda: desk.window.findChild(VerificationDialog) is not None, timeout=20_000)
+    found = desk.window.findChild(VerificationDialog)
+    assert found is not None and "Delta kept" in dict(found.facts.facts)
     heatmap = desk.window.heatmap
-    assert heatmap.mode_box.currentText() == "Delta kept · merged.gguf"
-    shown = {
-        (heatmap._targets[row], layer): float(heatmap._values[row, layer])
-        for row, layer in np.argwhere(~heatmap._absent)
-    }
-    assert shown == {("attn_q", 0): 25.0, ("attn_v", 1): 100.0}
-    heatmap.mode_box.setCurrentIndex(0)
-    heatmap.mode_box.activated.emit(0)
-    assert heatmap.mode_box.findText("Delta kept · merged.gguf") >= 0  # to come back to
+    assert heatmap.mode_box.findText("Delta kept · blend.gguf") > 0  # offered, not forced
+    assert heatmap.mode_box.currentText() == "Blend ‖ΔW‖"
+    found.heatmap_button.click()
+    assert heatmap.mode_box.currentText() == "Delta kept · blend.gguf"
+    shown = [(heatmap._targets[row], int(layer)) for row, layer in np.argwhere(~heatmap._absent)]
+    assert shown == [("attn_q", 0), ("attn_q", 1), ("attn_v", 0), ("attn_v", 1)]
+    np.testing.assert_allclose(heatmap._values[~heatmap._absent], 100, atol=2)
+    found.close()
 
 
 def test_the_copied_command_does_what_the_desk_does(
