@@ -82,7 +82,7 @@ def test_a_merged_model_shows_on_the_heatmap_what_it_keeps(
     qtbot.waitUntil(lambda: fact(dialog, "Rank") == "a delta of rank 4 in each of 4 modules")
     dialog.verify_box.setChecked(True)
     dialog.accept()
-    qtbot.waitUntil(lambda: desk.window.findChild(VerificationDialog) is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: desk.window.findChild(VerificationDialog) is not None)
     found = desk.window.findChild(VerificationDialog)
     assert found is not None and "Delta kept" in dict(found.facts.facts)
     heatmap = desk.window.heatmap

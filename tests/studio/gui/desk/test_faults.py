@@ -173,7 +173,7 @@ def test_the_newest_choice_of_a_device_counts(desk: Desk, qtbot: QtBot) -> None:
 @pytest.mark.gpu
 def test_the_session_moves_to_a_real_device_and_back(cuda_device: str, desk: Desk, qtbot: QtBot) -> None:
     for device, name in ((cuda_device, "CuPy"), ("numpy", "NumPy")):
-        with qtbot.waitSignal(desk.live.shown, timeout=60_000):
+        with qtbot.waitSignal(desk.live.shown):
             desk.engines.choose(device, "auto")
         assert desk.engine.description.startswith(name)
         lives_on(desk, qtbot)
