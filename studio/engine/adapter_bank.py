@@ -75,6 +75,13 @@ class AdapterBank:
         The base's, which say what is multiplied together; modules that it lacks are passed over.
     backend
         Where to pack them.
+
+    Attributes
+    ----------
+    scaling
+        What the adapter of each rank itself scales by, ``[R of all groups]``.
+    channel
+        Which adapter each rank belongs to.
     """
 
     def __init__(
@@ -120,8 +127,8 @@ class AdapterBank:
             if members:
                 joined = backend.to_device(np.concatenate(a, axis=-2))
                 self.packed[group] = PackedGroup(joined, slice(begin, total), tuple(members))
-        self._scaling = np.concatenate([np.empty(0, np.float32), *scalings])  # [R of all groups]
-        self._channel = np.concatenate([np.empty(0, np.intp), *channels])
+        self.scaling = np.concatenate([np.empty(0, np.float32), *scalings])  # [R of all groups]
+        self.channel = np.concatenate([np.empty(0, np.intp), *channels])
         self._row = np.concatenate([np.empty(0, np.intp), *rows])
         self._starts = np.array(starts, dtype=np.intp)
         for module in self.opaque:
@@ -130,10 +137,12 @@ class AdapterBank:
     @property
     def ranks(self) -> int:
         """How many ranks all its groups have."""
-        return len(self._scaling)
+        return len(self.scaling)
 
-    def bind(self, states: Sequence[BlendState]) -> BoundBlends | None:
+    def bind(self, states: Sequence[BlendState], *, silent: bool = False) -> BoundBlends | None:
         """Set the scales and gains of N blends: all that a move costs. None where none hears any adapter.
+
+        With `silent`, adapters at scale 0 are bound as well.
 
         Raises
         ------
@@ -161,9 +170,9 @@ class AdapterBank:
                 for module, _ in heard.gains.by_module:
                     if module in self._rows:
                         scales[channel, self._rows[module], column] = heard.scale_of(module)
-        if not scales.any():
+        if not (scales.any() or silent):
             return None
-        by_rank = self._scaling[:, None] * scales[self._channel, self._row]  # [R, N]
+        by_rank = self.scaling[:, None] * scales[self.channel, self._row]  # [R, N]
         audible = np.zeros(len(self._starts), dtype=bool)
         if len(self._starts):
             audible = np.logical_or.reduceat(by_rank.any(axis=1), self._starts)

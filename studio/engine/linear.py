@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from studio.engine.packed_weight import PackedWeight, half_bytes, pack, stored_b
 from studio.errors import FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from studio.contracts import BaseModel
     from studio.engine.backend import Array, Backend, HostArray
@@ -61,6 +61,13 @@ class Linear:
         if self.bias is not None:
             product += self.bias
         return tuple(_split(product, self.outputs))
+
+    def apply_transposed(self, xp: Any, columns: Sequence[Array]) -> Array:
+        """Multiply one ``[out_i, C]`` for each weight of the group by the transposed weights: ``[in, C]``."""
+        fused = columns[0] if len(columns) == 1 else xp.concatenate(columns)
+        if isinstance(self.weight, PackedWeight):
+            return self.weight.matmul_transposed(fused)
+        return self.weight.T @ fused  # [in, out] @ [out, C]
 
 
 def fuse(base: BaseModel, group: LinearGroup, kind: Kind) -> tuple[Linear, ...]:

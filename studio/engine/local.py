@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from studio.contracts import (
+    NO_DROPOUT,
     BaseModel,
     BlendState,
     Cancelled,
     DeltaAdapter,
+    Dropout,
     Evaluation,
+    Example,
     FloatArray,
+    Gradients,
+    Loss,
     Positions,
     Sampling,
     never,
@@ -25,6 +30,7 @@ from studio.engine.adapter_bank import AdapterBank, signature_of
 from studio.engine.batching import batches
 from studio.engine.decoder import Decoder
 from studio.engine.kv_cache import KvCache
+from studio.engine.learning import Learner
 from studio.engine.open_base import OpenBase
 from studio.engine.residency import NAMES
 from studio.engine.sampling import check_sampling, choose_token
@@ -173,6 +179,28 @@ class LocalEngine:
         check_sampling(sampling)
         return self._stream(self._checked(tokens), state, sampling, stop, cancelled)
 
+    def losses(
+        self, examples: Sequence[Example], states: Sequence[BlendState], *, cancelled: Cancelled = never
+    ) -> list[Loss]:
+        """Return the loss of all examples under each of several blends."""
+        self._check_examples(examples)
+        return self._run(lambda: self._learner().losses(examples, states, cancelled))
+
+    def gradients(
+        self,
+        examples: Sequence[Example],
+        state: BlendState,
+        *,
+        train: str | None = None,
+        dropout: Dropout = NO_DROPOUT,
+        cancelled: Cancelled = never,
+    ) -> Gradients:
+        """Return the loss of all examples under a blend, with its gradients."""
+        self._check_examples(examples)
+        return self._run(
+            lambda: self._learner().gradients(examples, state, train, dropout, cancelled=cancelled)
+        )
+
     @property
     def weights(self) -> Weights:
         """The open base's weights."""
@@ -302,6 +330,19 @@ class LocalEngine:
                 raise
         traces.clear()
         return self._backend.run(work)
+
+    def _learner(self) -> Learner:
+        base = self._opened()
+        return Learner(self._backend, base.model, base.weights, self._current_bank())
+
+    def _check_examples(self, examples: Sequence[Example]) -> None:
+        """Raise `EngineError` for examples that cannot be learnt from."""
+        for example in examples:
+            self._checked(example.tokens)
+            if len(example.weights) != len(example.tokens) or not example.weight > 0:
+                raise EngineError(
+                    "an example has nothing to predict", remedy="Give it two tokens or more, and weights"
+                )
 
     def _current_bank(self) -> AdapterBank:
         """Return the bank, packed anew where an adapter has changed since."""

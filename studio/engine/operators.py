@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from studio.engine.tape import operator
+
 if TYPE_CHECKING:
     from studio.engine.backend import Array
 
 
+@operator
 def rms_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
     """Scale each column to a root mean square of 1, then each row by its weight; one that overflows is NaN.
 
@@ -36,6 +39,7 @@ def finite_or_nan(xp: Any, x: Array) -> Array:
     return xp.where(xp.isfinite(x), x, xp.float32(math.nan))
 
 
+@operator
 def layer_norm(xp: Any, x: Array, weight: Array, bias: Array | None, epsilon: float) -> Array:
     """Shift and scale each column to a mean of 0 and a variance of 1, then each row by its weight and bias.
 
@@ -55,6 +59,7 @@ def layer_norm(xp: Any, x: Array, weight: Array, bias: Array | None, epsilon: fl
     return normed if bias is None else normed + bias[:, None]
 
 
+@operator
 def head_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
     """Scale each head to a root mean square of 1, then each of its rows by its weight.
 
@@ -73,11 +78,13 @@ def head_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
     return x / xp.sqrt(finite_or_nan(xp, mean_square) + epsilon) * weight[..., None, None]
 
 
+@operator
 def head_layer_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
     """Shift and scale each head to a mean of 0 and a variance of 1; as `head_norm` in all else."""
     return head_norm(xp, x - xp.mean(x, axis=1, keepdims=True), weight, epsilon)
 
 
+@operator
 def rotate_pairs(xp: Any, x: Array, cosines: Array, sines: Array) -> Array:
     """Rotate each pair of neighbouring rows of a head by its position's angle: RoPE in GGUF's row order.
 
@@ -99,6 +106,7 @@ def rotate_pairs(xp: Any, x: Array, cosines: Array, sines: Array) -> Array:
     return turned
 
 
+@operator
 def rotate_halves(xp: Any, x: Array, cosines: Array, sines: Array) -> Array:
     """Rotate row i of a head's first half with row i of its second: RoPE in Hugging Face's row order.
 
@@ -113,6 +121,7 @@ def rotate_halves(xp: Any, x: Array, cosines: Array, sines: Array) -> Array:
     return turned
 
 
+@operator
 def attention(
     xp: Any,
     queries: Array,
@@ -190,6 +199,7 @@ def causal_mask(xp: Any, start: int, length: int, first: int = 0, window: int | 
     return xp.where(hidden, xp.float32(-math.inf), xp.float32(0))
 
 
+@operator
 def soft_cap(xp: Any, x: Array, limit: float) -> Array:
     """Squeeze values smoothly into (-limit, limit): limit tanh(x / limit); infinity is NaN.
 
@@ -198,6 +208,7 @@ def soft_cap(xp: Any, x: Array, limit: float) -> Array:
     return xp.tanh(finite_or_nan(xp, x) / limit) * limit
 
 
+@operator
 def swiglu(xp: Any, gate: Array, up: Array) -> Array:
     """Compute silu(gate) * up.
 
@@ -212,11 +223,13 @@ def swiglu(xp: Any, gate: Array, up: Array) -> Array:
     return activated
 
 
+@operator
 def sigmoid(xp: Any, x: Array) -> Array:
     """Compute 1 / (1 + exp(-x))."""
     return 1 / (1 + xp.exp(xp.minimum(xp.negative(x), 80.0)))  # exp(80) is within float32
 
 
+@operator
 def gelu(xp: Any, x: Array) -> Array:
     """Compute x times the normal distribution function of x, in the approximation by tanh.
 
@@ -226,6 +239,7 @@ def gelu(xp: Any, x: Array) -> Array:
     return 0.5 * x * (1 + xp.tanh(inner))
 
 
+@operator
 def geglu(xp: Any, gate: Array, up: Array) -> Array:
     """Compute gelu(gate) * up.
 
@@ -240,3 +254,30 @@ def log_normaliser(xp: Any, logits: Array) -> Array:
     # Summed in float64: a float32 sum over a vocabulary, row by row, is off by 1e-4.
     total = xp.exp(logits - highest).sum(axis=0, dtype=xp.float64)
     return highest + xp.log(total)
+
+
+def cross_entropy(
+    xp: Any, logits: Array, targets: Array, weights: Array, *, wanted: bool
+) -> tuple[Array, Array | None]:
+    """Compute the negative log-likelihood of a target at each column, and the gradient of their sum.
+
+    Parameters
+    ----------
+    logits
+        ``[V, C]``; overwritten.
+    targets, weights
+        ``[C]``: which row is right, and how much that counts.
+    wanted
+        Whether the gradient is: weights * (softmax - 1 at the target), ``[V, C]``.
+    """
+    places = (targets, xp.arange(targets.shape[0]))
+    logits -= logits.max(axis=0)
+    chosen = logits[places]  # [C]
+    likely = xp.exp(logits, out=logits)
+    total = likely.sum(axis=0, dtype=xp.float64)  # in float32, row by row, it would be off by 1e-4
+    losses = weights * (xp.log(total) - chosen)
+    if not wanted:
+        return losses, None
+    likely *= (weights / total).astype(likely.dtype)
+    likely[places] -= weights
+    return losses, likely

@@ -69,6 +69,13 @@ class PackedWeight:
             product[rows] = panel @ columns
         return product
 
+    def matmul_transposed(self, columns: Array) -> Array:
+        """Compute W^T Y: ``[out, C] -> [in, C]``."""
+        product = self.xp.zeros((self.shape[1], columns.shape[1]), dtype=self.xp.float32)
+        for rows, panel in self.panels():
+            product += panel.T @ columns[rows]
+        return product
+
     def rows(self, ids: Array) -> Array:
         """Return single rows of a weight of one part as float32 ``[ids, in]``."""
         (part,) = self.parts

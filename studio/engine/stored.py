@@ -99,6 +99,13 @@ class StoredWeight:
             np.matmul(panel, columns, out=product[rows])
         return product
 
+    def matmul_transposed(self, columns: HostArray) -> FloatArray:
+        """Compute W^T Y: ``[out, C] -> [in, C]``."""
+        product = np.zeros((self.shape[1], columns.shape[1]), np.float32)
+        for rows, panel in self.panels():
+            product += panel.T @ columns[rows]
+        return product
+
     def panels(self) -> Iterator[tuple[slice, FloatArray]]:
         """Yield runs of rows as float32, with their place; each is good until the next is asked for."""
         out, width = self.shape

@@ -6,7 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from studio.engine.linear import Linear, bias_of, checked, finite, fuse
 from studio.engine.model import EMBEDDING, HEAD, LinearGroup, Model
@@ -16,6 +16,8 @@ from studio.engine.stored import StoredWeight
 from studio.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from studio.contracts import BaseModel
     from studio.engine.backend import Array, Backend, HostArray
     from studio.engine.residency import Kind, Residency
@@ -53,6 +55,15 @@ class StoredLinear:
             if bias is not None:
                 product += bias
         return products
+
+    def apply_transposed(self, xp: Any, columns: Sequence[Array]) -> Array:
+        """Multiply one ``[out_i, C]`` for each weight of the group by the transposed weights: ``[in, C]``."""
+        products = [
+            weight.matmul_transposed(part) for weight, part in zip(self.weights, columns, strict=True)
+        ]
+        for product in products[1:]:
+            products[0] += product
+        return products[0]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,140 @@
+"""A forward pass on a tape: the base's weights stay as they are, and the deltas collect their gradients."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from studio.engine.forward import BlendPass
+from studio.engine.model import EMBEDDING
+from studio.engine.tape import Traced
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from studio.contracts import Cancelled
+    from studio.engine.backend import Array, Backend, HostArray
+    from studio.engine.delta_gradients import DeltaGradients, GroupDelta
+    from studio.engine.linear import Linear
+    from studio.engine.model import LinearGroup
+    from studio.engine.tape import Tape
+    from studio.engine.weights import StoredLinear, Weights
+
+
+class LayerEndError(Exception):
+    """The layers that a pass was to run are done; carries what enters the next one."""
+
+    def __init__(self, x: Traced) -> None:
+        super().__init__()
+        self.x = x
+
+
+class KeysAndValues:
+    """Stands where the cache of a pass does, for one whose keys and values have gradients."""
+
+    length = 0
+
+    def append(self, layer: int, keys: Traced, values: Traced) -> tuple[Traced, Traced]:
+        """Return them as ``[N, groups, T, head_size]``: there are none from before."""
+        return keys.transpose(2, 0, 3, 1), values.transpose(2, 0, 3, 1)
+
+
+class GradientPass(BlendPass):
+    """The `ForwardPass` of N whole sequences under one blend, noted on a tape.
+
+    Parameters
+    ----------
+    deltas
+        The blend's.
+    tokens
+        int64 ``[N, T]``.
+    tape
+        Where to note.
+    first_layer, resumed
+        Where to begin, if not with the embedding.
+    last_layer
+        After which layer to stop with `LayerEndError`; None runs to the end.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        weights: Weights,
+        deltas: DeltaGradients,
+        tokens: HostArray,
+        tape: Tape,
+        cancelled: Cancelled,
+        *,
+        first_layer: int = 0,
+        resumed: Traced | None = None,
+        last_layer: int | None = None,
+    ) -> None:
+        cache: Any = KeysAndValues()
+        horizon = tokens.shape[1]
+        super().__init__(
+            backend,
+            weights,
+            None,
+            cache,
+            tokens,
+            horizon,
+            cancelled,
+            first_layer=first_layer,
+            resumed=resumed,
+        )
+        self._gradients = deltas
+        self._tape = tape
+        self._last_layer = last_layer
+
+    def enter_layer(self, index: int, x: Any) -> None:
+        """Stop here where that is asked for; leave with `CancelledError` once cancelled."""
+        self.poll()
+        if self._last_layer is not None and index > self._last_layer:
+            raise LayerEndError(x)
+
+    def embed(self) -> Any:
+        """Look the new tokens up in the embedding: ``[width, N * T]``."""
+        embedded = super().embed()
+        delta = self._gradients.of_group((EMBEDDING,))
+        output = Traced(self._tape, embedded, wanted=delta is not None)
+        if delta is not None:
+            tokens = self.to_device(self._tokens.reshape(-1))
+            delta.add_to_embedding(tokens, embedded)
+            self._tape.note((output,), lambda: delta.collect_embedding(tokens, output.take_gradient()))
+        return output
+
+    def project(self, names: LinearGroup, inputs: Any) -> tuple[Any, ...]:
+        """Multiply the inputs ``[in, N * T]`` by each weight of a group, and add the blend's deltas."""
+        return self._apply(self._weights.linears[names], self._gradients.of_group(names), inputs)
+
+    def project_expert(
+        self, names: LinearGroup, expert: int, inputs: Any, columns: HostArray
+    ) -> tuple[Any, ...]:
+        """Multiply some columns ``[in, C]`` by one expert's part of each weight; add the blend's deltas."""
+        delta = self._gradients.of_group(names, expert)
+        return self._apply(self._weights.experts[names][expert], delta, inputs)
+
+    def to_host(self, array: Any) -> HostArray:
+        """Bring the value of an array to the host."""
+        return super().to_host(array.value if isinstance(array, Traced) else array)
+
+    def _apply(
+        self, linear: Linear | StoredLinear, delta: GroupDelta | None, inputs: Traced
+    ) -> tuple[Traced, ...]:
+        values: Sequence[Array] = linear.apply(inputs.value)
+        applied = None if delta is None else delta.apply(inputs.value, values)
+        wanted = inputs.wanted or applied is not None
+        tape = inputs.tape
+        outputs = tuple(Traced(tape, value, wanted=wanted) for value in values)
+
+        def play() -> None:
+            gradients = [output.take_gradient() for output in outputs]
+            through_deltas = None if applied is None else applied.collect(gradients, inputs.wanted)
+            if inputs.wanted:
+                of_inputs = linear.apply_transposed(self.xp, gradients)  # [in, N * T]
+                if through_deltas is not None:
+                    of_inputs += through_deltas
+                inputs.receive(of_inputs)
+
+        if wanted:
+            tape.note(outputs, play)
+        return outputs
