@@ -57,6 +57,14 @@ from studio.contracts.plugins import (
     PredictingExporter,
     Prediction,
 )
+from studio.contracts.training import (
+    Optimiser,
+    OptimiserRun,
+    Trained,
+    Trainer,
+    TrainingProgress,
+    TrainingRequest,
+)
 from studio.contracts.work import (
     Cancelled,
     Progress,
@@ -99,6 +107,8 @@ __all__ = [
     "MixerState",
     "ModelLoader",
     "NO_DROPOUT",
+    "Optimiser",
+    "OptimiserRun",
     "PanelSpec",
     "PluginStatus",
     "Plugins",
@@ -112,6 +122,10 @@ __all__ = [
     "ScaledDelta",
     "Severity",
     "TensorInfo",
+    "Trained",
+    "Trainer",
+    "TrainingProgress",
+    "TrainingRequest",
     "Work",
     "never",
 ]

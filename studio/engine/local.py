@@ -201,6 +201,12 @@ class LocalEngine:
             lambda: self._learner().gradients(examples, state, train, dropout, cancelled=cancelled)
         )
 
+    def sibling(self) -> LocalEngine:
+        """Return another engine on the same open base, for another thread: the weights are there once."""
+        other = LocalEngine(self._backend, self._residency, reuse=False)
+        other._base = self._opened()
+        return other
+
     @property
     def weights(self) -> Weights:
         """The open base's weights."""
