@@ -41,6 +41,8 @@ class TrainingRequest:
         Adapters that are heard while the new one learns, by key; they stay as they are.
     state
         How loud those are.
+    optimisation
+        How the factors follow their gradients; None leaves it to the trainer.
     prompt
         Tokens that samples go on from; empty makes none.
     checkpoints
@@ -57,6 +59,7 @@ class TrainingRequest:
     start: LowRankAdapter | None = None
     beside: Mapping[str, DeltaAdapter] = field(default_factory=dict)
     state: BlendState = BASE_ALONE
+    optimisation: Optimisation | None = None
     prompt: tuple[int, ...] = ()
     checkpoints: Path | None = None
     resume: bool = False
@@ -158,3 +161,11 @@ class Optimiser(Extension, Protocol):
 
     def start(self, options: Any) -> OptimiserRun:
         """Begin a run."""
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """An optimiser with its options."""
+
+    optimiser: Optimiser
+    options: Any
