@@ -71,6 +71,11 @@ from studio.formats.safetensors_writer import PendingTensor, write_safetensors
 from studio.hookspecs import hookimpl
 from studio.jobs.merge_options import MergeOptions
 from studio.jobs.merging import merge, predict_merge
+from studio.jobs.training import train_adapter
+from studio.learning.adamw import AdamW, AdamWOptions
+from studio.learning.memory import training_memory
+from studio.learning.momentum import Momentum, MomentumOptions
+from studio.learning.options import LoraOptions, QloraOptions
 from studio.loading import load_adapter, load_base
 from studio.lora import algebra
 from studio.lora.adapter import Adapter, LoraFactors, listing
@@ -107,6 +112,8 @@ from studio.lora.serving import check_modelfile, write_modelfile
 from studio.lora.stack import LoraStack
 
 __all__ = [
+    "AdamW",
+    "AdamWOptions",
     "Adapter",
     "AdapterCache",
     "AdapterLoader",
@@ -146,6 +153,7 @@ __all__ = [
     "LinearLayer",
     "LoraFactors",
     "LoraLinear",
+    "LoraOptions",
     "LoraStack",
     "Loss",
     "LowRankAdapter",
@@ -155,6 +163,8 @@ __all__ = [
     "MismatchError",
     "Model",
     "ModelLoader",
+    "Momentum",
+    "MomentumOptions",
     "NO_DROPOUT",
     "NamedPair",
     "Optimisation",
@@ -168,6 +178,7 @@ __all__ = [
     "PredictingExporter",
     "Prediction",
     "Progress",
+    "QloraOptions",
     "RowOrder",
     "SaveError",
     "ScaledDelta",
@@ -226,7 +237,9 @@ __all__ = [
     "save_adapter",
     "tokenizer_files",
     "total_param_count",
+    "train_adapter",
     "trainable_param_count",
+    "training_memory",
     "weight_shape",
     "write_atomically",
     "write_gguf",

@@ -86,6 +86,10 @@ class TrainingProgress(Progress):
         An estimate.
     adapter
         As it stands after this step.
+    best
+        As it was when validation found it best; without validation it is `adapter`.
+    best_step
+        After which step that was; 0 is before the first.
     sample
         What the model wrote after this step, where that was asked for.
     """
@@ -97,6 +101,8 @@ class TrainingProgress(Progress):
     tokens_per_second: float = 0.0
     seconds_left: float = 0.0
     adapter: DeltaAdapter | None = None
+    best: DeltaAdapter | None = None
+    best_step: int = 0
     sample: str | None = None
 
 
@@ -116,6 +122,8 @@ class Trained:
         The mean of the last steps' losses.
     validation
         The validation loss at its best.
+    before
+        The validation loss before the first step.
     """
 
     adapter: DeltaAdapter
@@ -123,6 +131,7 @@ class Trained:
     best_step: int
     loss: float
     validation: float | None
+    before: float | None = None
 
 
 class Trainer(Extension, Protocol):
@@ -134,7 +143,8 @@ class Trainer(Extension, Protocol):
     def train(self, request: TrainingRequest, options: Any) -> Work:
         """Train: yield a `TrainingProgress` after each step, and return a `Trained`.
 
-        Closing the generator early ends the run; what it yielded last holds the adapter.
+        Other `Progress` may come between. Closing the generator early ends the run; the `TrainingProgress`
+        that it yielded last holds the adapter, and the best.
 
         Raises
         ------
