@@ -13,9 +13,11 @@ from studio.cli.command_line import (
     Json,
     LoaderOptions,
     Residency,
+    exactly_one,
     parse_options,
     parse_path,
 )
+from studio.contracts import Plugins
 
 
 def train(
@@ -31,9 +33,9 @@ def train(
         ),
     ],
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option("-o", "--output", metavar="OUT", help="The file or folder to write.", parser=parse_path),
-    ],
+    ] = None,
     rank: Annotated[int | None, typer.Option("--rank", metavar="R", help="Of every weight (8).")] = None,
     alpha: Annotated[
         float | None, typer.Option("--alpha", metavar="A", help="The delta is scaled by alpha / rank (16).")
@@ -83,6 +85,12 @@ def train(
     adapter: Adapters = None,
     gains: AdapterGains = None,
     loader_option: LoaderOptions = None,
+    preview: Annotated[
+        int | None,
+        typer.Option(
+            "--preview", metavar="N", min=1, help="Show what the model would see of N examples, and leave."
+        ),
+    ] = None,
     sample: Annotated[
         str | None, typer.Option("--sample", metavar="TEXT", help="Show now and then how it goes on.")
     ] = None,
@@ -125,6 +133,7 @@ def train(
     Without --to, a name that ends in .gguf is an adapter that llama.cpp loads, any other a PEFT directory.
     Ctrl-C ends the run after its step and writes the best.
     """
+    exactly_one(**{"--output": out, "--preview": preview})
     from studio.cli.exporters import check_exporter_target, find_exporter
     from studio.cli.opening import known_options, open_adapter, open_engine, open_session, tokenizer_of
     from studio.cli.texts import check_text
@@ -133,6 +142,10 @@ def train(
     from studio.jobs.training import TrainingPlan, start_training
     from studio.registry import load_plugins
 
+    if preview is not None:
+        _show_data(base, data, max_length, pack, preview, load_plugins(context.obj.safe_mode))
+        return
+    assert out is not None
     if checkpoint is not None and resume is not None:
         raise typer.BadParameter("a run is begun or resumed", param_hint="--checkpoint, --resume")
     if steps is not None and epochs is not None:
@@ -178,3 +191,16 @@ def train(
         with open_engine(session, backend, weights) as engine:
             ended = run_training(start_training(plan, session.base, tokenizer, engine))
         conclude(ended, session.base, destination, as_json=as_json)
+
+
+def _show_data(base: str, data: Path, max_length: int, pack: bool, count: int, plugins: Plugins) -> None:
+    """Print what the model would see."""
+    from studio.cli.data_preview import print_preview
+    from studio.cli.opening import open_session, tokenizer_of
+    from studio.learning.data import read_examples
+
+    with open_session(base, None, plugins) as session:
+        tokenizer = tokenizer_of(session)
+        examples = read_examples(data, tokenizer, max_length=max_length, pack=pack)
+    print_preview(examples, tokenizer, count)
+    print(examples)

@@ -117,9 +117,8 @@ def conclude(ended: Ended, base: BaseModel, destination: Destination, *, as_json
             }
         )
     else:
-        print(
-            f"wrote {destination.path} ({destination.exporter.name}, {size / 1e6:.1f} MB): {_told(ended, trained)}"
-        )
+        what = f"{destination.exporter.name}, {size / 1e6:.1f} MB"
+        print(f"wrote {destination.path} ({what}): {_told(ended, trained)}")
         for note in exported.notes:
             print(f"note: {note}")
     if ended.error is not None:
@@ -183,8 +182,8 @@ class _Lines:
     def show(self, progress: Progress) -> None:
         """Show one notice."""
         if not isinstance(progress, TrainingProgress):
-            if self._in_place:
-                self._write(progress.message, stays=False)
+            if self._in_place or not progress.total:
+                self._write(progress.message, stays=not progress.total)
             return
         weighty = progress.validation is not None or progress.sample is not None
         if self._in_place or weighty or time.monotonic() - self._told >= REPORT_SECONDS:

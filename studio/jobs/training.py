@@ -108,8 +108,7 @@ def start_training(plan: TrainingPlan, base: BaseModel, tokenizer: Tokenizer, en
     PluginError
         The trainer breaks down.
     """
-    yield Progress(0, 0, f"Reading {plan.data.name}")
-    request = prepare_training(plan, base, tokenizer, engine)
+    request = yield from prepare_training(plan, base, tokenizer, engine)
     try:
         return (yield from plan.trainer.train(request, plan.options))
     except (StudioError, CancelledError, OSError, MemoryError):
@@ -122,10 +121,13 @@ def start_training(plan: TrainingPlan, base: BaseModel, tokenizer: Tokenizer, en
 
 def prepare_training(
     plan: TrainingPlan, base: BaseModel, tokenizer: Tokenizer, engine: LearningEngine
-) -> TrainingRequest:
-    """Read what a plan names, and return what its trainer gets. Raises `StudioError`."""
+) -> Work:
+    """Read what a plan names, and return the `TrainingRequest` of its trainer. Raises `StudioError`."""
+    yield Progress(0, 0, f"Reading {plan.data.name}")
     length = min(plan.max_length, engine.context_length)
-    examples: Sequence[Example] = read_examples(plan.data, tokenizer, max_length=length, pack=plan.pack)
+    found = read_examples(plan.data, tokenizer, max_length=length, pack=plan.pack)
+    yield Progress(0, 0, f"{plan.data.name}: {found}")
+    examples: Sequence[Example] = found
     validation: Sequence[Example] = ()
     if plan.validation is not None:
         validation = read_examples(plan.validation, tokenizer, max_length=length, pack=plan.pack)
