@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FILE = "training.safetensors"
 KEY = "lora_studio.training"
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 DAMAGED = "Begin a new run in another folder"
 
@@ -60,11 +62,11 @@ class RunState:
 class _Record(msgspec.Struct, forbid_unknown_fields=True):
     """What the header says."""
 
-    step: int
+    step: Count
     losses: list[float]
-    best_step: int
+    best_step: Count
     best_loss: float | None
-    waited: int
+    waited: Count
     before: float | None
     run: dict[str, str]
 
