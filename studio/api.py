@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from studio.contracts import (
+    NO_DROPOUT,
     AdapterLoader,
     BaseModel,
     BlendChannel,
@@ -13,22 +14,35 @@ from studio.contracts import (
     CombineMethod,
     DeltaAdapter,
     DeltaPart,
+    Dropout,
+    Example,
     Exported,
     Exporter,
     ExportRequest,
+    FactorGradients,
     Finding,
     FloatArray,
     Gains,
+    Gradients,
+    LearningEngine,
+    Loss,
     LowRankAdapter,
     LowRankFactors,
     MetadataValue,
     ModelLoader,
+    Optimisation,
+    Optimiser,
+    OptimiserRun,
     PanelSpec,
     PredictingExporter,
     Prediction,
     Progress,
     ScaledDelta,
     TensorInfo,
+    Trained,
+    Trainer,
+    TrainingProgress,
+    TrainingRequest,
     Work,
     never,
 )
@@ -57,6 +71,11 @@ from studio.formats.safetensors_writer import PendingTensor, write_safetensors
 from studio.hookspecs import hookimpl
 from studio.jobs.merge_options import MergeOptions
 from studio.jobs.merging import merge, predict_merge
+from studio.jobs.training import train_adapter
+from studio.learning.adamw import AdamW, AdamWOptions
+from studio.learning.memory import training_memory
+from studio.learning.momentum import Momentum, MomentumOptions
+from studio.learning.options import LoraOptions, QloraOptions
 from studio.loading import load_adapter, load_base
 from studio.lora import algebra
 from studio.lora.adapter import Adapter, LoraFactors, listing
@@ -93,6 +112,8 @@ from studio.lora.serving import check_modelfile, write_modelfile
 from studio.lora.stack import LoraStack
 
 __all__ = [
+    "AdamW",
+    "AdamWOptions",
     "Adapter",
     "AdapterCache",
     "AdapterLoader",
@@ -109,10 +130,13 @@ __all__ = [
     "DeltaAdapter",
     "DeltaPart",
     "DoraAdapter",
+    "Dropout",
     "EngineError",
+    "Example",
     "ExportRequest",
     "Exported",
     "Exporter",
+    "FactorGradients",
     "Finding",
     "FloatArray",
     "FormatError",
@@ -121,13 +145,17 @@ __all__ = [
     "GgufFile",
     "GgufHeader",
     "GgufTensor",
+    "Gradients",
     "Inference",
     "Layer",
+    "LearningEngine",
     "LinearInfo",
     "LinearLayer",
     "LoraFactors",
     "LoraLinear",
+    "LoraOptions",
     "LoraStack",
+    "Loss",
     "LowRankAdapter",
     "LowRankFactors",
     "MergeOptions",
@@ -135,7 +163,13 @@ __all__ = [
     "MismatchError",
     "Model",
     "ModelLoader",
+    "Momentum",
+    "MomentumOptions",
+    "NO_DROPOUT",
     "NamedPair",
+    "Optimisation",
+    "Optimiser",
+    "OptimiserRun",
     "PRESETS",
     "PanelSpec",
     "PendingTensor",
@@ -144,12 +178,17 @@ __all__ = [
     "PredictingExporter",
     "Prediction",
     "Progress",
+    "QloraOptions",
     "RowOrder",
     "SaveError",
     "ScaledDelta",
     "SessionError",
     "StudioError",
     "TensorInfo",
+    "Trained",
+    "Trainer",
+    "TrainingProgress",
+    "TrainingRequest",
     "UnsupportedError",
     "Work",
     "adapter_of",
@@ -198,7 +237,9 @@ __all__ = [
     "save_adapter",
     "tokenizer_files",
     "total_param_count",
+    "train_adapter",
     "trainable_param_count",
+    "training_memory",
     "weight_shape",
     "write_atomically",
     "write_gguf",

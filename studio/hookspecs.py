@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from studio.contracts import AdapterLoader, CombineMethod, Exporter, ModelLoader, PanelSpec
+    from studio.contracts import (
+        AdapterLoader,
+        CombineMethod,
+        Exporter,
+        ModelLoader,
+        Optimiser,
+        PanelSpec,
+        Trainer,
+    )
 
 PROJECT = "lora_studio"
 """The name of the markers and of the entry point group."""
@@ -38,6 +46,16 @@ def register_exporters() -> list[Exporter]:  # type: ignore[empty-body]
 @hookspec
 def register_combine_methods() -> list[CombineMethod]:  # type: ignore[empty-body]
     """Return methods that make one delta of several."""
+
+
+@hookspec
+def register_trainers() -> list[Trainer]:  # type: ignore[empty-body]
+    """Return trainers that make adapters from examples in one way each."""
+
+
+@hookspec
+def register_optimisers() -> list[Optimiser]:  # type: ignore[empty-body]
+    """Return rules by which parameters follow their gradients."""
 
 
 @hookspec

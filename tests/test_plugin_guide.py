@@ -1,9 +1,10 @@
-"""The plugin that docs/plugins.md shows, installed and used."""
+"""The plugins that docs/plugins.md shows, installed and used."""
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +12,49 @@ import numpy as np
 import pytest
 
 from studio import api
-from studio.contracts import AdapterLoader, LowRankAdapter
+from studio.contracts import AdapterLoader, LowRankAdapter, Optimiser
 from studio.errors import FormatError
-from studio.registry import load_plugins
+from studio.registry import Registry, load_plugins
 
 GUIDE = Path(__file__).parent.parent / "docs" / "plugins.md"
 
+Installed = Callable[[str], Registry]
+
 
 @pytest.fixture
-def loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AdapterLoader:
-    """The guide's loader, found through an installed distribution with the guide's entry point."""
-    text = GUIDE.read_text(encoding="utf-8")
-    (module,) = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    (project,) = re.findall(r"^```toml\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    described = tomllib.loads(project)["project"]
-    ((entry, value),) = described["entry-points"]["lora_studio"].items()
-    (tmp_path / f"{value}.py").write_text(module, encoding="utf-8")
-    installed = tmp_path / f"{described['name'].replace('-', '_')}-{described['version']}.dist-info"
-    installed.mkdir()
-    metadata = f"Metadata-Version: 2.1\nName: {described['name']}\nVersion: {described['version']}\n"
-    (installed / "METADATA").write_text(metadata, encoding="utf-8")
-    (installed / "entry_points.txt").write_text(f"[lora_studio]\n{entry} = {value}\n", encoding="utf-8")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    registry = load_plugins()
-    status = next(status for status in registry.statuses if status.name == entry)
-    assert status.error is None
-    return next(loader for loader in registry.adapter_loaders if loader.name == "NumPy archive")
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
+    """Install a module of the guide with the guide's project file, under the module's name."""
+
+    def install(module: str) -> Registry:
+        text = GUIDE.read_text(encoding="utf-8")
+        (source,) = re.findall(
+            rf"`{module}\.py`:\n\n```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL
+        )
+        (project,) = re.findall(r"^```toml\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+        described = tomllib.loads(project.replace("studio_npz", module))["project"]
+        ((entry, value),) = described["entry-points"]["lora_studio"].items()
+        (tmp_path / f"{value}.py").write_text(source, encoding="utf-8")
+        info = tmp_path / f"{described['name'].replace('-', '_')}-{described['version']}.dist-info"
+        info.mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: {described['name']}\nVersion: {described['version']}\n"
+        (info / "METADATA").write_text(metadata, encoding="utf-8")
+        (info / "entry_points.txt").write_text(f"[lora_studio]\n{entry} = {value}\n", encoding="utf-8")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        registry = load_plugins()
+        assert next(status for status in registry.statuses if status.name == entry).error is None
+        return registry
+
+    return install
+
+
+@pytest.fixture
+def loader(installed: Installed) -> AdapterLoader:
+    return next(one for one in installed("studio_npz").adapter_loaders if one.name == "NumPy archive")
+
+
+@pytest.fixture
+def optimiser(installed: Installed) -> Optimiser:
+    return next(one for one in installed("studio_lion").optimisers if one.name == "lion")
 
 
 def test_it_loads_an_adapter(loader: AdapterLoader, tmp_path: Path) -> None:
@@ -58,6 +76,21 @@ def test_it_refuses_half_a_pair(loader: AdapterLoader, tmp_path: Path) -> None:
     np.savez(file, **arrays)
     with pytest.raises(FormatError, match=r"half\.npz: blk\.0\.attn_q\.weight: B is missing"):
         loader.load(file, None, loader.Options())
+
+
+def test_the_optimiser_walks_downhill_and_goes_on_from_a_checkpoint(optimiser: Optimiser) -> None:
+    goal = np.array([1.0, -2.0], np.float32)
+    options = optimiser.Options(beta_2=0.5)
+    run = optimiser.start(options)
+    value = np.zeros(2, np.float32)
+    for _ in range(150):
+        value = run.update("value", value, value - goal, 0.02)
+    np.testing.assert_allclose(value, goal, atol=0.1)
+    resumed = optimiser.start(options)
+    resumed.restore(run.state())
+    np.testing.assert_array_equal(
+        resumed.update("value", value, value - goal, 0.02), run.update("value", value, value - goal, 0.02)
+    )
 
 
 def test_the_guide_lists_every_name_of_the_api() -> None:

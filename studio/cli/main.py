@@ -23,6 +23,7 @@ from studio.cli import (
     resize_command,
     stack_command,
     tokenize_command,
+    train_command,
     verify_command,
 )
 from studio.cli.command_line import DeskByDefault, Options
@@ -53,6 +54,7 @@ app.command("convert")(convert_command.convert)
 app.command("verify")(verify_command.verify)
 app.command("resize")(resize_command.resize)
 app.command("extract")(extract_command.extract)
+app.command("train")(train_command.train)
 app.command("plugins")(plugins_command.plugins)
 
 

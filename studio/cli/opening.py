@@ -9,7 +9,7 @@ import typer
 from studio.cli.command_line import parse_adapter, parse_options
 from studio.cli.gains import apply_gains, parse_gains
 from studio.cli.output import finish
-from studio.contracts import AdapterLoader, BaseModel, Engine, Plugins
+from studio.contracts import AdapterLoader, BaseModel, Plugins
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 from studio.engine.residency import Residency
@@ -96,7 +96,7 @@ def _option_names(loader: AdapterLoader) -> set[str]:
 
 
 @contextmanager
-def open_engine(session: Session, backend: str, weights: Residency = "auto") -> Iterator[Engine]:
+def open_engine(session: Session, backend: str, weights: Residency = "auto") -> Iterator[LocalEngine]:
     """Open an engine on the session's base, with the adapters of its stack attached."""
     assert session.base is not None
     engine = LocalEngine(choose_backend(backend), weights)

@@ -58,6 +58,7 @@ from studio.contracts.plugins import (
     Prediction,
 )
 from studio.contracts.training import (
+    Optimisation,
     Optimiser,
     OptimiserRun,
     Trained,
@@ -107,6 +108,7 @@ __all__ = [
     "MixerState",
     "ModelLoader",
     "NO_DROPOUT",
+    "Optimisation",
     "Optimiser",
     "OptimiserRun",
     "PanelSpec",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from studio.contracts.adapters import CombinedDelta, DeltaAdapter, DeltaPart
     from studio.contracts.mixer import BlendState
     from studio.contracts.models import BaseModel
+    from studio.contracts.training import Optimiser, Trainer
     from studio.contracts.work import Work
     from studio.errors import StudioError
 
@@ -196,6 +197,14 @@ class Plugins(Protocol):
     @property
     def combine_methods(self) -> Sequence[CombineMethod]:
         """All working methods of combining, by name."""
+
+    @property
+    def trainers(self) -> Sequence[Trainer]:
+        """All working trainers, by name."""
+
+    @property
+    def optimisers(self) -> Sequence[Optimiser]:
+        """All working optimisers, by name."""
 
     @property
     def panels(self) -> Sequence[PanelSpec]:

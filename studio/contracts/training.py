@@ -41,6 +41,8 @@ class TrainingRequest:
         Adapters that are heard while the new one learns, by key; they stay as they are.
     state
         How loud those are.
+    optimisation
+        How the factors follow their gradients; None leaves it to the trainer.
     prompt
         Tokens that samples go on from; empty makes none.
     checkpoints
@@ -57,6 +59,7 @@ class TrainingRequest:
     start: LowRankAdapter | None = None
     beside: Mapping[str, DeltaAdapter] = field(default_factory=dict)
     state: BlendState = BASE_ALONE
+    optimisation: Optimisation | None = None
     prompt: tuple[int, ...] = ()
     checkpoints: Path | None = None
     resume: bool = False
@@ -83,6 +86,10 @@ class TrainingProgress(Progress):
         An estimate.
     adapter
         As it stands after this step.
+    best
+        As it was when validation found it best; without validation it is `adapter`.
+    best_step
+        After which step that was; 0 is before the first.
     sample
         What the model wrote after this step, where that was asked for.
     """
@@ -94,6 +101,8 @@ class TrainingProgress(Progress):
     tokens_per_second: float = 0.0
     seconds_left: float = 0.0
     adapter: DeltaAdapter | None = None
+    best: DeltaAdapter | None = None
+    best_step: int = 0
     sample: str | None = None
 
 
@@ -113,6 +122,8 @@ class Trained:
         The mean of the last steps' losses.
     validation
         The validation loss at its best.
+    before
+        The validation loss before the first step.
     """
 
     adapter: DeltaAdapter
@@ -120,6 +131,7 @@ class Trained:
     best_step: int
     loss: float
     validation: float | None
+    before: float | None = None
 
 
 class Trainer(Extension, Protocol):
@@ -131,7 +143,8 @@ class Trainer(Extension, Protocol):
     def train(self, request: TrainingRequest, options: Any) -> Work:
         """Train: yield a `TrainingProgress` after each step, and return a `Trained`.
 
-        Closing the generator early ends the run; what it yielded last holds the adapter.
+        Other `Progress` may come between. Closing the generator early ends the run; the `TrainingProgress`
+        that it yielded last holds the adapter, and the best.
 
         Raises
         ------
@@ -158,3 +171,11 @@ class Optimiser(Extension, Protocol):
 
     def start(self, options: Any) -> OptimiserRun:
         """Begin a run."""
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """An optimiser with its options."""
+
+    optimiser: Optimiser
+    options: Any

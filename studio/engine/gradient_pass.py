@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from studio.engine import operator_gradients  # noqa: F401 (the rules: without them nothing flows back)
 from studio.engine.forward import BlendPass
 from studio.engine.model import EMBEDDING
 from studio.engine.tape import Traced

@@ -62,7 +62,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     """
     refuse_pickle(path)
     with open_regular_file(path) as file:
-        tensors = _read_header(file, path)
+        tensors, _ = _read_header(file, path)
         file.seek(0)
         try:
             views = dict(deserialize(file.read()))  # type: ignore[no-untyped-call]
@@ -80,7 +80,13 @@ def read_safetensors_header(path: Path) -> dict[str, TensorInfo]:
         As `read_safetensors` does.
     """
     with open_regular_file(path) as file:
-        return _read_header(file, path)
+        return _read_header(file, path)[0]
+
+
+def read_safetensors_metadata(path: Path) -> dict[str, str]:
+    """Return the texts that the header holds beside the tensors. Raises `FormatError`."""
+    with open_regular_file(path) as file:
+        return _read_header(file, path)[1]
 
 
 class SafetensorsFile:
@@ -108,8 +114,8 @@ class SafetensorsFile:
             return _as_array(self.path, info, file.read(info.nbytes))
 
 
-def _read_header(file: FileIO, path: Path) -> dict[str, TensorInfo]:
-    """Return the tensors by name, in the order of their bytes."""
+def _read_header(file: FileIO, path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+    """Return the tensors by name, in the order of their bytes, and the texts beside them."""
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if size < 8 or length > size - 8:
@@ -130,7 +136,7 @@ def _read_header(file: FileIO, path: Path) -> dict[str, TensorInfo]:
         tensors[name] = info
     if 8 + length + end != size:
         raise _error(path, f"the tensors end at byte {8 + length + end:,}, the file at {size:,}")
-    return tensors
+    return tensors, metadata
 
 
 def _parse_json(data: bytes, path: Path) -> dict[str, Any]:

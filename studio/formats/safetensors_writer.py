@@ -50,12 +50,12 @@ def write_safetensors(
     tensor_type: SafetensorsType = "F32",
     metadata: Mapping[str, str] | None = None,
 ) -> Work:
-    """Write a new file, yielding at each tensor. It is not atomic: it belongs into `replacing_folder`.
+    """Write a file, yielding at each tensor. It is not atomic: it belongs into what is.
 
     Parameters
     ----------
     path
-        The file, in a folder that is written whole or not at all.
+        The file, in a folder of `replacing_folder` or itself a temporary one of `write_atomically`.
     tensors
         The tensors by name, in the order they are written in.
     tensor_type
@@ -71,7 +71,7 @@ def write_safetensors(
     header = _header(tensors, tensor_type, {"format": "pt"} if metadata is None else metadata)
     checksums: dict[str, int] = {}
     total = 2 * len(tensors)
-    with path.open("xb") as file:
+    with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for done, (name, tensor) in enumerate(tensors.items()):
             yield Progress(done, total, f"Writing {name}")

@@ -177,6 +177,7 @@ class Adapter:
             notes=self.notes,
             findings=self.findings,
             rows_as_stored=self.rows_as_stored,
+            trainable=self.trainable,
         )
 
     @property

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studio.errors import MismatchError, StudioError
+from studio.errors import StudioError
 from studio.lora.adapter import Adapter
+from studio.lora.choosing import chosen_modules
 from studio.lora.initial import HIGHEST_RANK, Start, initial_factors
-from studio.lora.report import adaptable_modules
-from studio.lora.targets import target_of, targets_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,11 +25,12 @@ def create_adapter(
     rank: int = 16,
     alpha: float = 32.0,
     targets: Sequence[str] = ("attn_q", "attn_v"),
+    rank_stabilised: bool = False,
     start: Start = "kaiming",
     seed: int | None = None,
     name: str = "new adapter",
 ) -> Adapter:
-    """Make an adapter for some targets in every layer of a base: A at random, B at zero.
+    """Make an adapter for some targets of a base: A at random, B at zero.
 
     Parameters
     ----------
@@ -40,7 +41,9 @@ def create_adapter(
     alpha
         At least 0; the delta is scaled by alpha / rank.
     targets
-        Such as ``attn_q``; those of experts get a pair for each expert.
+        Such as ``attn_q``, or whatever else `chosen_modules` takes; weights of experts get a pair for each.
+    rank_stabilised
+        Whether the delta is scaled by alpha / sqrt(rank) instead (rsLoRA).
     start
         How A starts.
     seed
@@ -59,17 +62,13 @@ def create_adapter(
         raise StudioError(f"the rank must be from 1 to {HIGHEST_RANK}, not {rank}")
     if not (math.isfinite(alpha) and alpha >= 0):
         raise StudioError(f"alpha must be a number of at least 0, not {alpha}")
-    modules = adaptable_modules(base)
-    missing = [target for target in targets if target not in targets_of(modules)]
-    if missing or not targets:
-        raise MismatchError(
-            f"{base.name} has no {', '.join(missing)}" if missing else "no targets are named",
-            remedy=f"Choose among {', '.join(targets_of(modules))}",
-        )
+    modules = chosen_modules(base, targets)
     random = np.random.default_rng(seed)
     factors = {
-        module: initial_factors(base.tensors[module].shape, rank, alpha, start, random)
+        module: replace(
+            initial_factors(base.tensors[module].shape, rank, alpha, start, random),
+            rank_stabilised=rank_stabilised,
+        )
         for module in modules
-        if target_of(module) in targets
     }
     return Adapter(name, factors, format="trainable", architecture=base.architecture, trainable=True)

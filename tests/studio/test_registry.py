@@ -146,6 +146,8 @@ HOOK = "from studio.hookspecs import hookimpl\nfrom studio.contracts import Pane
         (HOOK + "def register_panels(): return [PanelSpec('Panel', 'no colon')]", "'module:function'"),
         ("def register_panels(): return []", "none of the hooks"),
         (LOADER.format(name="x").replace("def load", "def open"), "no method load"),
+        (LOADER.format(name="x").replace("adapter_loaders", "trainers"), "no method memory, train"),
+        (LOADER.format(name="x").replace("adapter_loaders", "optimisers"), "no method start"),
         (LOADER.format(name="x").replace("= NoOptions", "= dict"), "no Options dataclass"),
         (LOADER.format(name="x").replace("    pass", "    level: int"), "missing 1 required"),
     ],

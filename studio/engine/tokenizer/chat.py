@@ -38,7 +38,7 @@ class ChatTemplate:
         self._process = ChatProcess()
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> str:
-        """Write the messages as a prompt.
+        """Write the messages as a prompt; as `render_prefixes` in all else.
 
         Parameters
         ----------
@@ -46,6 +46,21 @@ class ChatTemplate:
             Each has a ``role``, its ``content``, and whatever else the template reads; JSON can express it.
         add_generation_prompt
             End with the opening of the assistant's next message.
+        """
+        (text,) = self.render_prefixes(messages, [(len(messages), add_generation_prompt)])
+        return text
+
+    def render_prefixes(
+        self, messages: Sequence[Mapping[str, Any]], prefixes: Sequence[tuple[int, bool]]
+    ) -> list[str]:
+        """Write several beginnings of a conversation as prompts, in one request to the process.
+
+        Parameters
+        ----------
+        messages
+            The conversation.
+        prefixes
+            Of each, how many messages it has, and whether it ends with the opening of the assistant's next.
 
         Raises
         ------
@@ -56,16 +71,19 @@ class ChatTemplate:
         """
         if len(self._source) > SOURCE_LIMIT:
             raise self._fault(f"is {len(self._source)} characters long, more than {SOURCE_LIMIT}")
-        variables = {
-            **self._variables,
-            "messages": [dict(message) for message in messages],
-            "add_generation_prompt": add_generation_prompt,
-        }
-        answer = self._process.ask({"template": self._source, "variables": variables})
+        answer = self._process.ask(
+            {
+                "template": self._source,
+                "variables": self._variables,
+                "messages": [dict(message) for message in messages],
+                "prefixes": list(prefixes),
+            }
+        )
         if answer is None:
             raise self._fault(f"crashed, or ran for more than {ANSWER_LIMIT_S:g} s")
-        if "text" in answer:
-            return answer["text"]
+        if "texts" in answer:
+            texts: list[str] = answer["texts"]
+            return texts
         if answer["error"] == "refused":
             raise UnsupportedError(
                 f"the chat template refuses these messages: {answer['message']}",

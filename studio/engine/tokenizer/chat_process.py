@@ -31,7 +31,7 @@ class ChatProcess:
         self._lock = Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, request: dict[str, Any]) -> dict[str, str] | None:
+    def ask(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """Send a request and return its answer; None: it ran past its limits, and the process was killed."""
         with self._lock:
             if self._process is None:
@@ -41,7 +41,7 @@ class ChatProcess:
                 self._stop()
                 self._process = None
                 return None
-            answer: dict[str, str] = json.loads(line)
+            answer: dict[str, Any] = json.loads(line)
             return answer
 
     def _start(self) -> subprocess.Popen[bytes]:

@@ -1,7 +1,8 @@
 """The process that runs chat templates: a script that imports nothing of the studio, so it starts at once.
 
-It says ``"ready"`` first. Then it reads one JSON object a line, ``{"template": source, "variables": {...}}``,
-and answers each with one line: ``{"text": ...}``, or ``{"error": kind, "message": ...}`` where the kind is
+It says ``"ready"`` first. Then it reads one JSON object a line: ``template``, ``variables``, ``messages`` and
+``prefixes``, pairs of how many messages to write and whether to add the generation prompt. It answers with
+one line: ``{"texts": [...]}``, one for each prefix, or ``{"error": kind, "message": ...}`` where the kind is
 ``refused``, ``faulty`` or ``limit``.
 """
 
@@ -75,23 +76,40 @@ def compiled(source: str) -> Template:
     return make_environment().from_string(source)
 
 
-def render(request: dict[str, Any]) -> dict[str, str]:
+def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Answer one request."""
-    parts: list[str] = []
-    size = 0
     try:
-        for part in compiled(request["template"]).generate(request["variables"]):
-            size += len(part)
-            if size > TEXT_LIMIT:
-                raise LimitReached(f"it writes more than {TEXT_LIMIT} characters")
-            parts.append(part)
+        template = compiled(request["template"])
+        texts = [
+            render(
+                template,
+                {
+                    **request["variables"],
+                    "messages": request["messages"][:count],
+                    "add_generation_prompt": add_generation_prompt,
+                },
+            )
+            for count, add_generation_prompt in request["prefixes"]
+        ]
     except Refused as error:
         return failure("refused", error)
     except (LimitReached, MemoryError, RecursionError, OverflowError) as error:
         return failure("limit", error)
     except Exception as error:  # whatever a stranger's template does is its own fault, and is reported
         return failure("faulty", error)
-    return {"text": "".join(parts)}
+    return {"texts": texts}
+
+
+def render(template: Template, variables: dict[str, Any]) -> str:
+    """Write one text, up to the limit."""
+    parts: list[str] = []
+    size = 0
+    for part in template.generate(variables):
+        size += len(part)
+        if size > TEXT_LIMIT:
+            raise LimitReached(f"it writes more than {TEXT_LIMIT} characters")
+        parts.append(part)
+    return "".join(parts)
 
 
 def failure(kind: str, error: Exception) -> dict[str, str]:
@@ -107,7 +125,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     send("ready")
     for line in sys.stdin.buffer:
-        send(render(json.loads(line)))
+        send(answer(json.loads(line)))
 
 
 def send(answer: object) -> None:

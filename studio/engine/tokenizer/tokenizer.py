@@ -109,13 +109,36 @@ class Tokenizer:
         parse_special
             Read control tokens such as ``<|im_end|>`` as tokens. User-defined tokens match either way.
         """
-        tokens: list[int] = []
-        for fragment in self._partition(_well_formed(text), parse_special):
-            if isinstance(fragment, int):
-                tokens.append(fragment)
-            else:
-                tokens += self._segmenter.segment(" " + fragment if self._space_prefix else fragment)
+        (tokens,) = self.encode_parts([text], parse_special=parse_special)
         return [*self._before, *tokens, *self._after] if add_special else tokens
+
+    def encode_parts(self, parts: Sequence[str], *, parse_special: bool = True) -> list[list[int]]:
+        """Turn the parts of one text into token ids, so that no token reaches from one part into the next.
+
+        Where none would anyway, they are those of the whole text. BOS and EOS are not added.
+
+        Parameters
+        ----------
+        parts
+            As they follow one another.
+        parse_special
+            As of `encode`.
+        """
+        encoded: list[list[int]] = []
+        last: str | int | None = None
+        for part in parts:
+            text, tokens = _well_formed(part), list[int]()
+            for fragment in self._partition(
+                text.lstrip(WHITE_SPACE) if last in self._swallowing else text, parse_special
+            ):
+                if isinstance(fragment, int):
+                    tokens.append(fragment)
+                else:
+                    starts = self._space_prefix and not isinstance(last, str)
+                    tokens += self._segmenter.segment(" " + fragment if starts else fragment)
+                last = fragment
+            encoded.append(tokens)
+        return encoded
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
         """Turn token ids into text.
@@ -173,9 +196,16 @@ class Tokenizer:
         FormatError
             The template is faulty, or ran past its limits.
         """
+        (text,) = self.render_chat_prefixes(messages, [(len(messages), add_generation_prompt)])
+        return text
+
+    def render_chat_prefixes(
+        self, messages: Sequence[Mapping[str, Any]], prefixes: Sequence[tuple[int, bool]]
+    ) -> list[str]:
+        """Write several beginnings of a conversation at once: see `ChatTemplate.render_prefixes`."""
         if self._chat_template is None:
             raise UnsupportedError("the model has no chat template", remedy="Use a plain prompt")
-        return self._chat_template.render(messages, add_generation_prompt=add_generation_prompt)
+        return self._chat_template.render_prefixes(messages, prefixes)
 
     def encode_chat(
         self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True

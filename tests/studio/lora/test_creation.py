@@ -63,3 +63,9 @@ def test_an_alpha_that_makes_no_sense_is_refused(smollm2: GgufFile, alpha: float
 def test_targets_that_the_base_lacks_are_named(smollm2: GgufFile, targets: list[str], says: str) -> None:
     with pytest.raises(MismatchError, match=f"{says}.*attn_q, attn_k"):
         create_adapter(smollm2, targets=targets)
+
+
+def test_a_rank_stabilised_adapter_scales_by_the_root_of_its_rank(smollm2: GgufFile) -> None:
+    adapter = create_adapter(smollm2, rank=16, alpha=8.0, targets=["attn_q"], rank_stabilised=True)
+    assert adapter.factors["blk.0.attn_q.weight"].scaling == 2.0
+    assert adapter.with_factors(adapter.factors).trainable

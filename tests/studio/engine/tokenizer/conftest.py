@@ -1,4 +1,4 @@
-"""Small vocabularies, written out, and the tokenizer of a real one."""
+"""Small vocabularies, written out."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ import pytest
 
 from studio.engine.tokenizer import Tokenizer, tokenizer_from_metadata
 from studio.engine.tokenizer.byte_level import BYTE_OF_CHARACTER
-from studio.formats.gguf_file import GgufFile
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from studio.contracts import MetadataValue
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
@@ -71,15 +68,6 @@ def byte_level() -> dict[str, MetadataValue]:
 def sentence_piece() -> dict[str, MetadataValue]:
     """Metadata of a small SentencePiece vocabulary, for a test to change."""
     return _sentence_piece()
-
-
-@pytest.fixture(scope="session")
-def smollm2_tokenizer(smollm2_path: Path) -> Tokenizer:
-    base = GgufFile.open(smollm2_path)
-    try:
-        return tokenizer_from_metadata(base.metadata, smollm2_path)
-    finally:
-        base.close()
 
 
 @pytest.fixture(scope="session")

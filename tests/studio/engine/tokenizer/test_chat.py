@@ -63,6 +63,19 @@ def test_what_templates_expect_to_find() -> None:
     ]
 
 
+def test_beginnings_of_a_conversation_are_written_at_once() -> None:
+    template = ChatTemplate(
+        "{% for message in messages %}{{ message.content }}.{% endfor %}"
+        "{% if add_generation_prompt %}?{% endif %}"
+    )
+    messages = [{"role": "user", "content": content} for content in "abc"]
+    assert template.render_prefixes(messages, [(1, True), (2, False), (3, False)]) == [
+        "a.?",
+        "a.b.",
+        "a.b.c.",
+    ]
+
+
 def test_a_template_may_refuse_the_messages() -> None:
     with pytest.raises(UnsupportedError, match="roles must alternate"):
         render("{{ raise_exception('roles must alternate') }}")

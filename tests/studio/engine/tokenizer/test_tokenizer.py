@@ -36,6 +36,28 @@ def test_text_around_special_tokens_is_kept(byte_level_tokenizer: Tokenizer) -> 
     assert byte_level_tokenizer.decode(tokens, skip_special=True) == "hello hello"
 
 
+def test_no_token_reaches_from_one_part_into_the_next(byte_level_tokenizer: Tokenizer) -> None:
+    parts = byte_level_tokenizer.encode_parts(["hel", "", "lo<|im_end|>", " hello"])
+    assert [[byte_level_tokenizer.piece(token) for token in part] for part in parts] == [
+        ["he", "l"],
+        [],
+        ["l", "o", "<|im_end|>"],
+        [" hello"],
+    ]
+
+
+def test_only_the_beginning_of_a_stretch_gets_a_space(sentence_piece_tokenizer: Tokenizer) -> None:
+    whole = sentence_piece_tokenizer.encode("a cb</s>a", add_special=False)
+    parts = sentence_piece_tokenizer.encode_parts(["a ", "cb", "</s>", "a"])
+    assert [token for part in parts for token in part] == whole
+
+
+def test_a_token_swallows_the_space_of_the_next_part(sentence_piece: dict[str, MetadataValue]) -> None:
+    sentence_piece["general.name"] = "phi-3"
+    tokenizer = tokenizer_from_metadata(sentence_piece)
+    assert tokenizer.encode_parts(["</s>", " \na"]) == tokenizer.encode_parts(["</s>", "a"])
+
+
 def test_bos_and_eos_are_added_where_the_file_asks(byte_level: dict[str, MetadataValue]) -> None:
     byte_level |= {"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.add_eos_token": True}
     tokenizer = tokenizer_from_metadata(byte_level)

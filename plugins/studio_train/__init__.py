@@ -1,0 +1,18 @@
+"""The studio's own trainers, LoRA and QLoRA, and its optimisers."""
+
+from __future__ import annotations
+
+from studio.api import AdamW, Momentum, Optimiser, Trainer, hookimpl
+from studio_train.trainers import LoraTrainer
+
+
+@hookimpl
+def register_trainers() -> list[Trainer]:
+    """Offer the trainers."""
+    return [LoraTrainer()]
+
+
+@hookimpl
+def register_optimisers() -> list[Optimiser]:
+    """Offer the optimisers."""
+    return [AdamW(), Momentum()]

@@ -1,0 +1,210 @@
+"""Training as a job: from files and options to a run, and the run that the studio's own trainers make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from studio.contracts import BASE_ALONE, LowRankAdapter, Optimisation, Progress, TrainingRequest
+from studio.engine.memory import available_memory
+from studio.errors import CancelledError, PluginError, StudioError, UnsupportedError
+from studio.jobs.training_identity import run_identity
+from studio.learning.adamw import AdamW, AdamWOptions
+from studio.learning.checkpoint import Checkpoints
+from studio.learning.data import MAX_LENGTH, read_examples
+from studio.learning.memory import check_memory, factor_bytes, training_memory
+from studio.learning.options import split_targets
+from studio.learning.run import TrainingRun
+from studio.learning.validation import hold_out
+from studio.lora.adapter import Adapter
+from studio.lora.creation import create_adapter
+from studio.lora.report import as_adapter, bind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from studio.contracts import (
+        BaseModel,
+        BlendState,
+        DeltaAdapter,
+        Example,
+        LearningEngine,
+        Trainer,
+        Work,
+    )
+    from studio.engine.tokenizer import Tokenizer
+    from studio.learning.options import LoraOptions
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What somebody wants trained, as a dialog or the command line says it.
+
+    Attributes
+    ----------
+    data
+        A file to learn from, as `read_examples` takes it.
+    trainer, options
+        Who trains, and its options.
+    optimisation
+        How factors follow their gradients; None leaves it to the trainer.
+    validation
+        A file that is only measured; None holds out a share of the data.
+    held_out, held_out_seed
+        That share, below 1, and the seed of its choice.
+    max_length
+        How many tokens an example has at most.
+    pack
+        Whether texts of JSON lines follow one another in examples of the full length.
+    name
+        What to call the adapter.
+    prompt
+        A text that samples go on from; empty makes none.
+    start
+        An adapter to begin with.
+    beside, state
+        Adapters that are heard while the new one learns, by key, and how loud.
+    checkpoints
+        A folder to keep the run in.
+    resume
+        Whether to go on from there.
+    """
+
+    data: Path
+    trainer: Trainer
+    options: Any
+    optimisation: Optimisation | None = None
+    validation: Path | None = None
+    held_out: float = 0.0
+    held_out_seed: int = 0
+    max_length: int = MAX_LENGTH
+    pack: bool = False
+    name: str = "trained"
+    prompt: str = ""
+    start: DeltaAdapter | None = None
+    beside: Mapping[str, DeltaAdapter] | None = None
+    state: BlendState = BASE_ALONE
+    checkpoints: Path | None = None
+    resume: bool = False
+
+
+def start_training(plan: TrainingPlan, base: BaseModel, tokenizer: Tokenizer, engine: LearningEngine) -> Work:
+    """Read what a plan names, train, and return a `Trained`; the one way every face starts a run.
+
+    Parameters
+    ----------
+    plan
+        What is wanted.
+    base, tokenizer
+        The base, and its tokenizer.
+    engine
+        One for this run alone, with the base open; it stays open.
+
+    Raises
+    ------
+    StudioError
+        The files or options are not fit to train with, the run cannot fit, or learning went astray.
+    PluginError
+        The trainer breaks down.
+    """
+    request = yield from prepare_training(plan, base, tokenizer, engine)
+    try:
+        return (yield from plan.trainer.train(request, plan.options))
+    except (StudioError, CancelledError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"it broke down: {type(error).__name__}: {error}", where=f"trainer {plan.trainer.name}"
+        ) from error
+
+
+def prepare_training(
+    plan: TrainingPlan, base: BaseModel, tokenizer: Tokenizer, engine: LearningEngine
+) -> Work:
+    """Read what a plan names, and return the `TrainingRequest` of its trainer. Raises `StudioError`."""
+    yield Progress(0, 0, f"Reading {plan.data.name}")
+    length = min(plan.max_length, engine.context_length)
+    found = read_examples(plan.data, tokenizer, max_length=length, pack=plan.pack)
+    yield Progress(0, 0, f"{plan.data.name}: {found}")
+    examples: Sequence[Example] = found
+    validation: Sequence[Example] = ()
+    if plan.validation is not None:
+        validation = read_examples(plan.validation, tokenizer, max_length=length, pack=plan.pack)
+    elif plan.held_out:
+        examples, validation = hold_out(examples, plan.held_out, plan.held_out_seed)
+    if plan.start is not None and not isinstance(plan.start, LowRankAdapter):
+        raise UnsupportedError(
+            f"{plan.start.name} shows no factors that could learn on",
+            remedy="Begin with a LoRA adapter, or with a new one",
+        )
+    return TrainingRequest(
+        base,
+        engine,
+        examples,
+        validation,
+        name=plan.name,
+        start=plan.start,
+        beside=plan.beside or {},
+        state=plan.state,
+        optimisation=plan.optimisation,
+        prompt=tuple(tokenizer.encode(plan.prompt)) if plan.prompt else (),
+        checkpoints=plan.checkpoints,
+        resume=plan.resume,
+    )
+
+
+def train_adapter(request: TrainingRequest, options: LoraOptions, trainer: str = "LoRA") -> Work:
+    """Train an adapter as its options say, and return a `Trained`: what the studio's own trainers do.
+
+    Parameters
+    ----------
+    request
+        What to learn, and on what.
+    options
+        How.
+    trainer
+        Who trains: a checkpoint of another trainer is not continued.
+
+    Raises
+    ------
+    StudioError
+        The options are not fit to train with, the memory or the disk does not suffice, or a checkpoint is of
+        another run.
+    EngineError
+        A loss or a gradient is not finite.
+    """
+    if not request.examples:
+        raise StudioError("there is nothing to learn", remedy="Give at least one example")
+    check_memory(training_memory(request, options), available_memory())
+    optimisation = request.optimisation or Optimisation(AdamW(), AdamWOptions())
+    adapter = _beginning(request, options)
+    checkpoints = None
+    if request.checkpoints is not None:
+        checkpoints = Checkpoints(request.checkpoints, run_identity(request, options, optimisation, trainer))
+    run = TrainingRun(
+        request, options, adapter, optimisation.optimiser.start(optimisation.options), checkpoints
+    )
+    if checkpoints is not None and request.resume:
+        run.resume(checkpoints.load(adapter))
+    elif checkpoints is not None:
+        checkpoints.begin(4 * factor_bytes(request.base, request.start, options))
+    return (yield from run.work())
+
+
+def _beginning(request: TrainingRequest, options: LoraOptions) -> Adapter:
+    """Return the adapter as the run begins."""
+    if request.start is None:
+        return create_adapter(
+            request.base,
+            rank=options.rank,
+            alpha=options.alpha,
+            targets=split_targets(options),
+            rank_stabilised=options.rank_stabilised,
+            start=options.start,
+            seed=options.seed,
+            name=request.name,
+        )
+    bound, _ = bind(as_adapter(request.start), request.base)
+    architecture = request.base.architecture
+    return Adapter(request.name, bound.factors, format="trainable", architecture=architecture, trainable=True)

@@ -1,0 +1,1 @@
+"""Training without a face: examples from files, optimisers, schedules, and the search for a blend."""
