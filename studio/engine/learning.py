@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studio.contracts import NO_DROPOUT, Example, Gradients, Loss
+from studio.contracts import NO_DROPOUT, Gradients, Loss
+from studio.engine.backpropagation import Backpropagation
 from studio.engine.batching import batches
 from studio.engine.delta_gradients import DeltaGradients
 from studio.engine.forward import BlendPass
-from studio.engine.gradient_pass import GradientPass
 from studio.engine.kv_cache import KvCache
+from studio.engine.learning_batch import LearningBatch
 from studio.engine.operators import cross_entropy
-from studio.engine.tape import Tape, Traced
+from studio.engine.overflow import overflow
+from studio.engine.pass_memory import check_memory, pass_memory
 from studio.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from studio.contracts import BlendState, Cancelled, Dropout
+    from studio.contracts import BlendState, Cancelled, Dropout, Example, GradientMemory
     from studio.engine.adapter_bank import AdapterBank
-    from studio.engine.backend import Array, Backend, HostArray
+    from studio.engine.backend import Backend, HostArray
     from studio.engine.model import Model
     from studio.engine.weights import Weights
 
@@ -30,46 +33,6 @@ PASS_COLUMNS = 512
 
 HEAD_COLUMNS = 64
 """How many columns go through the head at once: its output is ``[vocabulary, columns]``."""
-
-MEMORY_SHARE = 0.4
-"""Which part of the free memory what a pass remembers may take; beyond it layers are run a second time."""
-
-
-class Batch(NamedTuple):
-    """Sequences of one pass, padded.
-
-    Attributes
-    ----------
-    tokens
-        int64 ``[N, T]``: all that is read.
-    targets
-        int64 ``[N * T]``: what each position is to predict.
-    weights
-        float32 ``[N * T]``: how much that counts; 0 in the padding.
-    """
-
-    tokens: HostArray
-    targets: HostArray
-    weights: HostArray
-
-    @property
-    def columns(self) -> HostArray:
-        """The positions that count."""
-        return np.flatnonzero(self.weights)
-
-
-def padded(examples: Sequence[Example]) -> Batch:
-    """Put examples into one batch; the last token of each is only predicted."""
-    longest = max(len(example.tokens) for example in examples) - 1
-    tokens = np.zeros((len(examples), longest), dtype=np.int64)
-    targets, weights = np.zeros_like(tokens), np.zeros(tokens.shape, dtype=np.float32)
-    for row, example in enumerate(examples):
-        count = len(example.tokens) - 1
-        tokens[row, :count] = example.tokens[:-1]
-        tokens[row, count:] = example.tokens[-1]
-        targets[row, :count] = example.tokens[1:]
-        weights[row, :count] = example.weights[1:]
-    return Batch(tokens, targets.reshape(-1), weights.reshape(-1))
 
 
 class Learner:
@@ -94,13 +57,20 @@ class Learner:
         pairs = [(example, number) for example in examples for number in range(len(states))]
         losses = [Loss(0.0, 0.0)] * len(states)
         for part in self._parts([example for example, _ in pairs]):
-            numbers = [pairs[index][1] for index in part]
-            batch = padded([pairs[index][0] for index in part])
-            totals = self._plain(batch, [states[number] for number in numbers], cancelled)
+            batch = LearningBatch.of([pairs[index][0] for index in part])
+            totals = self._plain(batch, [states[pairs[index][1]] for index in part], cancelled)
             for index, total in zip(part, totals, strict=True):
                 example, number = pairs[index]
                 losses[number] += Loss(float(total), example.weight)
         return losses
+
+    def memory(self, examples: Sequence[Example]) -> GradientMemory:
+        """Estimate what `gradients` takes."""
+        columns = max(
+            len(part) * max(len(examples[index].tokens) - 1 for index in part)
+            for part in self._parts(examples)
+        )
+        return pass_memory(self._backend, self._model, self._weights, columns, HEAD_COLUMNS)
 
     def gradients(
         self,
@@ -113,91 +83,56 @@ class Learner:
     ) -> Gradients:
         """Return the loss of all examples under a blend, with its gradients."""
         deltas = DeltaGradients(self._bank, state, train, dropout)
+        memory = self.memory(examples)
+        check_memory(memory)
+        back = Backpropagation(self._backend, self._model, self._weights, deltas, HEAD_COLUMNS, cancelled)
         loss = Loss(0.0, 0.0)
         for part in self._parts(examples):
             chosen = [examples[index] for index in part]
-            total = self._noted(padded(chosen), deltas, cancelled)
+            batch = LearningBatch.of(chosen)
+            total = back.layer_by_layer(batch) if memory.is_short else back.at_once(batch)
+            if not math.isfinite(total):
+                self._plain(batch, [state] * len(part), cancelled)  # names the layer
+                raise EngineError("the loss is not a finite number", remedy="Lower the scales")
             loss += Loss(total, sum(example.weight for example in chosen))
             deltas.passes += 1
         return Gradients(loss, deltas.scales(), deltas.factors())
 
     def _parts(self, examples: Sequence[Example]) -> Iterator[list[int]]:
         """Yield the numbers of examples that run side by side."""
-        lengths = [len(example.tokens) - 1 for example in examples]
+        lengths = [len(example.tokens) for example in examples]
         for batch in batches(lengths, self._model.is_long):
-            at_once = max(1, PASS_COLUMNS // lengths[batch[0]])
+            at_once = max(1, PASS_COLUMNS // (lengths[batch[0]] - 1))
             for first in range(0, len(batch), at_once):
                 yield batch[first : first + at_once]
 
-    def _plain(self, batch: Batch, states: Sequence[BlendState], cancelled: Cancelled) -> HostArray:
+    def _plain(self, batch: LearningBatch, states: Sequence[BlendState], cancelled: Cancelled) -> HostArray:
         """Return the loss of each row under a blend of its own, ``[N]``."""
-        rows, length = batch.tokens.shape
-        cache = KvCache(self._backend.xp, self._model.cache_shape, rows, length)
+        backend, (rows, length) = self._backend, batch.tokens.shape
+        cache = KvCache(backend.xp, self._model.cache_shape, rows, length)
         blends = self._bank.bind(states)
-        run = BlendPass(self._backend, self._weights, blends, cache, batch.tokens, length, cancelled)
+        run = BlendPass(backend, self._weights, blends, cache, batch.tokens, batch.horizon, cancelled)
         hidden = self._model.hidden(run)
         cache.advance(length)
         totals = np.zeros(rows)
         # A delta on the head needs its rows in their blends' order, so every column goes through it.
         by_row = hidden.reshape(hidden.shape[0], rows, length)
-        for first in range(0, length, max(1, HEAD_COLUMNS // rows)):
-            span = slice(first, min(first + max(1, HEAD_COLUMNS // rows), length))
-            if not batch.weights.reshape(rows, length)[:, span].any():
+        targets, weights = (array.reshape(rows, length) for array in (batch.targets, batch.weights))
+        at_once = max(1, HEAD_COLUMNS // rows)
+        for first in range(0, length, at_once):
+            span = slice(first, first + at_once)
+            if not weights[:, span].any():
                 continue
             run.poll()
-            part = self._backend.xp.ascontiguousarray(by_row[:, :, span]).reshape(hidden.shape[0], -1)
-            losses, _ = self._cross_entropy(
+            part = backend.xp.ascontiguousarray(by_row[:, :, span]).reshape(hidden.shape[0], -1)
+            losses, _ = cross_entropy(
+                backend.xp,
                 self._model.logits(run, part),
-                batch.targets.reshape(rows, length)[:, span].reshape(-1),
-                batch.weights.reshape(rows, length)[:, span].reshape(-1),
+                backend.to_device(targets[:, span].reshape(-1)),
+                backend.to_device(weights[:, span].reshape(-1)),
                 wanted=False,
             )
-            totals += losses.reshape(rows, -1).sum(axis=1)
+            totals += backend.to_host(losses).reshape(rows, -1).sum(axis=1)
+        if not np.isfinite(totals).all():
+            raise overflow(cache, is_base=blends is None)
         return totals
-
-    def _noted(self, batch: Batch, deltas: DeltaGradients, cancelled: Cancelled) -> float:
-        """Return the loss of a batch, and let the deltas collect its gradients."""
-        tape = Tape(self._backend.xp)
-        run = GradientPass(self._backend, self._weights, deltas, batch.tokens, tape, cancelled)
-        hidden = self._model.hidden(run)
-        total, gradient = self._head(run, hidden, batch)
-        if hidden.wanted:
-            tape.play(hidden, gradient)
-        return total
-
-    def _head(self, run: GradientPass, hidden: Traced, batch: Batch) -> tuple[float, Array]:
-        """Return the loss, and its gradient with respect to what enters the head, ``[width, N * T]``."""
-        xp, total = self._backend.xp, 0.0
-        gradient = xp.zeros_like(hidden.value)
-        columns = batch.columns
-        for first in range(0, len(columns), HEAD_COLUMNS):
-            run.poll()
-            chosen = columns[first : first + HEAD_COLUMNS]
-            on_device = self._backend.to_device(chosen)
-            tape = Tape(xp)  # of its own: logits are large, and let go of at once
-            part = Traced(tape, hidden.value[:, on_device], wanted=hidden.wanted)
-            logits = self._model.logits(run, part)
-            losses, of_logits = self._cross_entropy(
-                logits.value, batch.targets[chosen], batch.weights[chosen], wanted=logits.wanted
-            )
-            total += float(losses.sum())
-            if logits.wanted:
-                tape.play(logits, of_logits)
-            if hidden.wanted:
-                gradient[:, on_device] = part.take_gradient()
-        return total, gradient
-
-    def _cross_entropy(
-        self, logits: Array, targets: HostArray, weights: HostArray, *, wanted: bool
-    ) -> tuple[HostArray, Array]:
-        """Return the loss of each column on the host, and the gradient of their sum."""
-        backend = self._backend
-        losses, gradient = cross_entropy(
-            backend.xp, logits, backend.to_device(targets), backend.to_device(weights), wanted=wanted
-        )
-        found = backend.to_host(losses)
-        if not np.isfinite(found).all():
-            raise EngineError(
-                "the loss is not a finite number", remedy="Lower the scales or the learning rate"
-            )
-        return found, gradient

@@ -1,7 +1,11 @@
-"""Gradients by a tape: operators on traced arrays note how their gradients flow back, and the tape plays it.
+"""Gradients by a tape: what is done with traced arrays is noted, and the tape plays it backwards.
 
 Baydin et al. 2018, https://arxiv.org/abs/1502.05767, section 3.2: reverse mode. Models know nothing of it:
 they call operators and the few methods of arrays that `Traced` has, on whichever arrays they are handed.
+
+Little is remembered. A note holds the arrays that its way back needs, and no others; of those, the ones that
+are cheap to compute (norms, activations, turned queries) are forgotten when a layer is done, and computed
+again on the way back.
 """
 
 from __future__ import annotations
@@ -9,17 +13,17 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from studio.engine.traced import Slot, Traced
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from studio.engine.backend import Array
 
-Backward = "Callable[[Array], Sequence[Array | None]]"
-"""Turns the gradient of an output into those of the first operands."""
-
 Operator = TypeVar("Operator", bound="Callable[..., Any]")
 
-_RULES: dict[Callable[..., Any], Callable[..., tuple[Array, Any]]] = {}
+_RULES: dict[Callable[..., Any], Callable[..., Sequence[Array]]] = {}
+_CHEAP: set[Callable[..., Any]] = set()
 
 
 def operator(plain: Operator) -> Operator:
@@ -35,8 +39,18 @@ def operator(plain: Operator) -> Operator:
     return apply  # type: ignore[return-value]
 
 
+def cheap(of: Operator) -> Operator:
+    """Mark an operator whose result is not worth remembering: it is computed again."""
+    _CHEAP.add(of)
+    return of
+
+
 def gradient_of(of: Callable[..., Any]) -> Callable[[Operator], Operator]:
-    """Make a function the rule of an operator: called alike, it returns the output and its `Backward`."""
+    """Make a function the rule of an operator.
+
+    It is called as its operator is, with the gradient of the output before the operands, and returns those of
+    the first operands.
+    """
 
     def register(rule: Operator) -> Operator:
         _RULES[of] = rule
@@ -56,152 +70,69 @@ class Tape:
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
-        self._steps: list[tuple[Sequence[Traced], Callable[[], None]]] = []
+        self._notes: list[tuple[Sequence[Slot], Callable[[], None]]] = []
+        self._forgettable: list[Traced] = []
 
     def record(
         self, of: Callable[..., Any], xp: Any, operands: Sequence[Any], parameters: dict[str, Any]
     ) -> Traced:
         """Apply an operator; note it where the gradient of one of its operands is wanted."""
-        values = [operand.value if isinstance(operand, Traced) else operand for operand in operands]
-        if not any(isinstance(operand, Traced) and operand.wanted for operand in operands):
-            return Traced(self, of(xp, *values, **parameters), wanted=False)
-        value, backward = _RULES[of](xp, *values, **parameters)
-        output = Traced(self, value)
 
-        def play() -> None:
-            gradient = output.take_gradient()
-            for operand, found in zip(operands, backward(gradient), strict=False):
-                if isinstance(operand, Traced) and found is not None:
-                    operand.receive(found)
+        def compute() -> Array:
+            return of(xp, *(_value(operand) for operand in operands), **parameters)
 
-        self.note((output,), play)
+        wanted = any(isinstance(operand, Traced) and operand.slot.wanted for operand in operands)
+        output = self.trace(compute(), wanted=wanted, again=compute if of in _CHEAP else None)
+        if wanted:
+            slot = output.slot  # alone: a note does not hold its output
+
+            def play() -> None:
+                values = [_value(operand) for operand in operands]
+                found = _RULES[of](xp, slot.take(), *values, **parameters)
+                for operand, gradient in zip(operands, found, strict=False):
+                    if isinstance(operand, Traced):
+                        operand.slot.receive(gradient)
+
+            self.note((slot,), play)
         return output
 
-    def note(self, outputs: Sequence[Traced], play: Callable[[], None]) -> None:
+    def trace(self, value: Array, *, wanted: bool = True, again: Callable[[], Array] | None = None) -> Traced:
+        """Put an array on the tape.
+
+        Parameters
+        ----------
+        wanted
+            Whether anybody asks for its gradient: what is computed of others alone is not noted.
+        again
+            Computes it anew, from what is remembered longer; None for what is remembered itself.
+        """
+        traced = Traced(self, value, Slot(self.xp, value, wanted), again)
+        if again is not None and wanted:
+            self._forgettable.append(traced)
+        return traced
+
+    def note(self, outputs: Sequence[Slot], play: Callable[[], None]) -> None:
         """Note a step: `play` hands the gradients of the outputs on, and is called if any of them has one."""
-        self._steps.append((outputs, play))
+        self._notes.append((outputs, play))
+
+    def forget(self) -> None:
+        """Let go of all values so far that can be computed again."""
+        for traced in self._forgettable:
+            traced.forget()
+        self._forgettable = []
+
+    def clear(self) -> None:
+        """Let go of all that was noted so far: no gradient will be asked for."""
+        self._notes, self._forgettable = [], []
 
     def play(self, output: Traced, gradient: Array) -> None:
         """Send the gradient of an output back to all that it was computed from, and empty the tape."""
-        output.receive(gradient)
-        while self._steps:
-            outputs, play = self._steps.pop()  # what a step holds is let go of as soon as it was played
-            if any(output.gradient is not None for output in outputs):
+        output.slot.receive(gradient)
+        while self._notes:
+            outputs, play = self._notes.pop()  # what a note holds is let go of as soon as it was played
+            if any(slot.gradient is not None for slot in outputs):
                 play()
 
 
-class Traced:
-    """An array on a tape.
-
-    Parameters
-    ----------
-    tape
-        Where operators note what they did with it.
-    value
-        The array.
-    wanted
-        Whether anybody asks for its gradient: what is computed of others alone is not noted.
-    """
-
-    __slots__ = ("_owned", "gradient", "tape", "value", "wanted")
-    __array_ufunc__ = None  # so that `array + traced` asks the traced one
-
-    def __init__(self, tape: Tape, value: Array, *, wanted: bool = True) -> None:
-        self.tape = tape
-        self.value = value
-        self.wanted = wanted
-        self.gradient: Array | None = None
-        self._owned = False
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The array's."""
-        shape: tuple[int, ...] = self.value.shape
-        return shape
-
-    def receive(self, gradient: Array, place: Any = None) -> None:
-        """Add to the gradient, everywhere or at an index."""
-        if not self.wanted:
-            return
-        if self.gradient is None and place is None:
-            self.gradient = gradient  # somebody else may hold it too: it is not written to
-            return
-        if self.gradient is None:
-            self.gradient = self.tape.xp.zeros_like(self.value)
-        elif not self._owned:
-            self.gradient = self.gradient.copy()
-        self._owned = True
-        if place is None:
-            self.gradient += gradient
-        else:
-            self.gradient[place] += gradient
-
-    def take_gradient(self) -> Array:
-        """Return the gradient and let go of it."""
-        gradient, self.gradient, self._owned = self.gradient, None, False
-        return self.tape.xp.zeros_like(self.value) if gradient is None else gradient
-
-    def reshape(self, *shape: Any) -> Traced:
-        """Reshape as arrays do."""
-        own = self.shape
-        return self._derived(self.value.reshape(*shape), lambda gradient: gradient.reshape(own))
-
-    def transpose(self, *axes: int) -> Traced:
-        """Transpose as arrays do."""
-        back = [axes.index(axis) for axis in range(len(axes))]
-        return self._derived(self.value.transpose(*axes), lambda gradient: gradient.transpose(*back))
-
-    def __getitem__(self, place: Any) -> Traced:
-        """Take a part; no value of it may be in it twice."""
-        part = Traced(self.tape, self.value[place], wanted=self.wanted)
-        if self.wanted:
-            self.tape.note((part,), lambda: self.receive(part.take_gradient(), place))
-        return part
-
-    def __add__(self, other: Any) -> Traced:
-        """Add an array of the same shape, traced or not, or one that is constant."""
-        if not isinstance(other, Traced):
-            return self._derived(self.value + other, lambda gradient: gradient)
-        total = Traced(self.tape, self.value + other.value, wanted=self.wanted or other.wanted)
-        if total.wanted:
-
-            def play() -> None:
-                gradient = total.take_gradient()
-                self.receive(gradient)
-                other.receive(gradient)
-
-            self.tape.note((total,), play)
-        return total
-
-    __radd__ = __add__
-
-    def __mul__(self, factor: Any) -> Traced:
-        """Multiply by a number or an array; one that was repeated has its gradient summed."""
-        if not isinstance(factor, Traced):
-            return self._derived(self.value * factor, lambda gradient: gradient * factor)
-        product = Traced(self.tape, self.value * factor.value, wanted=self.wanted or factor.wanted)
-        if product.wanted:
-
-            def play() -> None:
-                gradient = product.take_gradient()
-                self.receive(_summed(gradient * factor.value, self.shape))
-                factor.receive(_summed(gradient * self.value, factor.shape))
-
-            self.tape.note((product,), play)
-        return product
-
-    __rmul__ = __mul__
-
-    def _derived(self, value: Array, backward: Callable[[Array], Array]) -> Traced:
-        derived = Traced(self.tape, value, wanted=self.wanted)
-        if self.wanted:
-            self.tape.note((derived,), lambda: self.receive(backward(derived.take_gradient())))
-        return derived
-
-
-def _summed(gradient: Array, shape: tuple[int, ...]) -> Array:
-    """Sum a gradient over the axes along which an operand of this shape was repeated."""
-    for axis, size in enumerate(shape):
-        if size == 1 and gradient.shape[axis] > 1:
-            gradient = gradient.sum(axis=axis, keepdims=True)
-    return gradient
+def _value(operand: Any) -> Any:
+    return operand.value if isinstance(operand, Traced) else operand
