@@ -31,8 +31,8 @@ from studio.engine.adapter_bank import AdapterBank, signature_of
 from studio.engine.batching import batches
 from studio.engine.checked_tokens import check_examples, checked_tokens
 from studio.engine.decoder import Decoder
+from studio.engine.gradients.learner import Learner
 from studio.engine.kv_cache import KvCache
-from studio.engine.learning import Learner
 from studio.engine.open_base import OpenBase
 from studio.engine.residency import NAMES
 from studio.engine.sampling import check_sampling, choose_token

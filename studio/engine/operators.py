@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from studio.engine.blocks import blocks
-from studio.engine.tape import cheap, operator
+from studio.engine.gradients.tape import cheap, operator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studio.contracts import NO_DROPOUT, Gradients, Loss
-from studio.engine.backpropagation import Backpropagation
 from studio.engine.batching import batches
-from studio.engine.delta_gradients import DeltaGradients
 from studio.engine.forward import BlendPass
+from studio.engine.gradients.backpropagation import Backpropagation
+from studio.engine.gradients.batch import LearningBatch
+from studio.engine.gradients.delta_gradients import DeltaGradients
+from studio.engine.gradients.memory import check_memory, pass_memory
 from studio.engine.kv_cache import KvCache
-from studio.engine.learning_batch import LearningBatch
 from studio.engine.operators import cross_entropy
 from studio.engine.overflow import overflow
-from studio.engine.pass_memory import check_memory, pass_memory
 from studio.errors import EngineError
 
 if TYPE_CHECKING:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from studio.engine import operator_gradients  # noqa: F401 (the rules: without them nothing flows back)
 from studio.engine.forward import BlendPass
+from studio.engine.gradients import operator_gradients  # noqa: F401 (the rules: without them nothing flows back)
+from studio.engine.gradients.traced import Traced
 from studio.engine.model import EMBEDDING
-from studio.engine.traced import Traced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from studio.contracts import Cancelled
     from studio.engine.backend import Array, Backend, HostArray
-    from studio.engine.delta_gradients import DeltaGradients
-    from studio.engine.group_delta import GroupDelta
+    from studio.engine.gradients.delta_gradients import DeltaGradients
+    from studio.engine.gradients.group_delta import GroupDelta
+    from studio.engine.gradients.tape import Tape
     from studio.engine.linear import Linear
     from studio.engine.model import LinearGroup
-    from studio.engine.tape import Tape
     from studio.engine.weights import StoredLinear, Weights
 
 

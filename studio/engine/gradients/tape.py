@@ -13,7 +13,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from studio.engine.traced import Slot, Traced
+from studio.engine.gradients.traced import Slot, Traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Operator = TypeVar("Operator", bound="Callable[..., Any]")
 
-_RULES: dict[Callable[..., Any], Callable[..., Sequence[Array]]] = {}
+RULES: dict[Callable[..., Any], Callable[..., Sequence[Array]]] = {}
 _CHEAP: set[Callable[..., Any]] = set()
 
 
@@ -53,7 +53,7 @@ def gradient_of(of: Callable[..., Any]) -> Callable[[Operator], Operator]:
     """
 
     def register(rule: Operator) -> Operator:
-        _RULES[of] = rule
+        RULES[of] = rule
         return rule
 
     return register
@@ -88,7 +88,7 @@ class Tape:
 
             def play() -> None:
                 values = [_value(operand) for operand in operands]
-                found = _RULES[of](xp, slot.take(), *values, **parameters)
+                found = RULES[of](xp, slot.take(), *values, **parameters)
                 for operand, gradient in zip(operands, found, strict=False):
                     if isinstance(operand, Traced):
                         operand.slot.receive(gradient)
@@ -127,6 +127,7 @@ class Tape:
 
     def play(self, output: Traced, gradient: Array) -> None:
         """Send the gradient of an output back to all that it was computed from, and empty the tape."""
+        self._forgettable = []  # what is still there is wanted at once
         output.slot.receive(gradient)
         while self._notes:
             outputs, play = self._notes.pop()  # what a note holds is let go of as soon as it was played

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from studio.engine.adapter_bank import PackedGroup, PackedMember
     from studio.engine.backend import Array, HostArray
-    from studio.engine.delta_gradients import DeltaGradients
+    from studio.engine.gradients.delta_gradients import DeltaGradients
+    from studio.engine.gradients.traced import Traced
     from studio.engine.model import LinearGroup
-    from studio.engine.traced import Traced
 
 Place = tuple["LinearGroup", "int | None"]
 """A group of weights, and which expert's part of them."""

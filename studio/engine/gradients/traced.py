@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from studio.engine.backend import Array
-    from studio.engine.tape import Tape
+    from studio.engine.gradients.tape import Tape
 
 
 class Slot:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from studio.engine.gradient_pass import GradientPass, LayerEndError
+from studio.engine.gradients.gradient_pass import GradientPass, LayerEndError
+from studio.engine.gradients.tape import Tape
 from studio.engine.operators import cross_entropy
-from studio.engine.tape import Tape
 
 if TYPE_CHECKING:
     from studio.contracts import Cancelled
     from studio.engine.backend import Array, Backend
-    from studio.engine.delta_gradients import DeltaGradients
-    from studio.engine.learning_batch import LearningBatch
+    from studio.engine.gradients.batch import LearningBatch
+    from studio.engine.gradients.delta_gradients import DeltaGradients
+    from studio.engine.gradients.traced import Traced
     from studio.engine.model import Model
-    from studio.engine.traced import Traced
     from studio.engine.weights import Weights
 
 

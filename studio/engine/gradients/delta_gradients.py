@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studio.contracts import NO_DROPOUT, FactorGradients
-from studio.engine.group_delta import GroupDelta
+from studio.engine.gradients.group_delta import GroupDelta
 from studio.errors import EngineError, MismatchError
 
 if TYPE_CHECKING:
     from studio.contracts import BlendState, Dropout
     from studio.engine.adapter_bank import AdapterBank, PackedGroup
-    from studio.engine.group_delta import Place
+    from studio.engine.gradients.group_delta import Place
     from studio.engine.model import LinearGroup
 
 

@@ -11,9 +11,9 @@ import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from studio.engine import operators
-from studio.engine.attention_gradients import attention
 from studio.engine.blocks import blocks
-from studio.engine.tape import gradient_of
+from studio.engine.gradients.attention_gradients import attention
+from studio.engine.gradients.tape import gradient_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
