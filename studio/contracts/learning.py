@@ -96,6 +96,30 @@ class Gradients:
 
 
 @dataclass(frozen=True)
+class GradientMemory:
+    """What gradients take in memory beside the weights, the adapters and the gradients themselves.
+
+    Attributes
+    ----------
+    needed
+        Bytes.
+    available
+        Bytes that can be taken now; None where nothing tells.
+    is_short
+        Whether memory is so short that every layer runs a second time, and less is remembered.
+    """
+
+    needed: int
+    available: int | None
+    is_short: bool
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is enough."""
+        return self.available is None or self.needed <= self.available
+
+
+@dataclass(frozen=True)
 class Dropout:
     """Which part of the inputs of the trained adapter is left out, and the seed of the choice.
 
@@ -119,6 +143,9 @@ class LearningEngine(Engine, Protocol):
     ) -> list[Loss]:
         """Return the loss of all examples under each of several blends, many at once."""
 
+    def gradient_memory(self, examples: Sequence[Example]) -> GradientMemory:
+        """Estimate what `gradients` takes for such examples, without computing any."""
+
     def gradients(
         self,
         examples: Sequence[Example],
@@ -141,7 +168,7 @@ class LearningEngine(Engine, Protocol):
         dropout
             For the adapter that is trained.
         cancelled
-            Asked at every layer.
+            Asked at every layer, on the way back as well.
 
         Raises
         ------

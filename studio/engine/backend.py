@@ -55,6 +55,9 @@ class Backend(Protocol):
     def available_memory(self) -> int | None:
         """How many bytes can be taken now without harm to others; None where the device does not tell."""
 
+    def sibling(self) -> Backend:
+        """Return one for another thread, which may read the arrays of this one."""
+
     def run(self, work: Callable[[], Result]) -> Result:
         """Do the work where the device wants it done; one that fails becomes an `EngineError`."""
 
@@ -88,6 +91,10 @@ class NumpyBackend:
     def available_memory(self) -> int | None:
         """Return what the system says it can give without swapping."""
         return available_memory()
+
+    def sibling(self) -> Backend:
+        """Return the same: any thread may compute."""
+        return self
 
     def run(self, work: Callable[[], Result]) -> Result:
         """Do the work; memory that runs out becomes an `EngineError`. Overflow is for the reader to find."""

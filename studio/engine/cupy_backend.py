@@ -60,6 +60,7 @@ class CupyBackend:
             cupy.cuda.cublas.CUBLASError,
             cupy.cuda.compiler.CompileException,
         )
+        self._number = number
         self._owner: int | None = None  # the identity of the thread
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="CUDA")  # ends with the backend
         self.reason: str = self._thread.submit(self._start, number).result()
@@ -84,6 +85,14 @@ class CupyBackend:
     def available_memory(self) -> int | None:
         """Return what the pool may still take, after its limit is set anew by what is free now."""
         return self.run(self._renew_limit)
+
+    def sibling(self) -> CupyBackend:
+        """Return one with a thread, a stream and a pool of its own on the same device.
+
+        Neither waits for the other. What is on the device by now may be read by both; nobody may write to it.
+        """
+        self.run(self._stream.synchronize)
+        return CupyBackend(self.xp, self._number)
 
     def run(self, work: Callable[[], Result]) -> Result:
         """Do the work on the device's thread; where memory runs out, free the pool and try once more."""

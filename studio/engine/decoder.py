@@ -9,7 +9,7 @@ import numpy as np
 from studio.contracts import Cancelled, FloatArray, never
 from studio.engine.forward import BlendPass
 from studio.engine.operators import log_normaliser
-from studio.errors import EngineError
+from studio.engine.overflow import overflow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -145,13 +145,7 @@ class Decoder:
         """Return the values, or raise `EngineError` naming the layer where they first were not finite."""
         if np.isfinite(values).all():
             return values
-        layer = self._cache.first_overflow()
-        place = "the output" if layer is None else f"blk.{layer}"
-        if self._blends is None:
-            raise EngineError(
-                f"the base overflows float32 at {place}", remedy="Its file may be damaged; copy it again"
-            )
-        raise EngineError(f"the blend overflows float32 at {place}", remedy="Lower the scales")
+        raise overflow(self._cache, is_base=self._blends is None)
 
     def _feed(self, tokens: HostArray) -> Iterator[tuple[BlendPass, Array]]:
         """Run tokens ``[N, T]`` pass by pass; yield each pass and its hidden states ``[width, N * T]``."""

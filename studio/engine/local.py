@@ -20,6 +20,7 @@ from studio.contracts import (
     Evaluation,
     Example,
     FloatArray,
+    GradientMemory,
     Gradients,
     Loss,
     Positions,
@@ -28,9 +29,10 @@ from studio.contracts import (
 )
 from studio.engine.adapter_bank import AdapterBank, signature_of
 from studio.engine.batching import batches
+from studio.engine.checked_tokens import check_examples, checked_tokens
 from studio.engine.decoder import Decoder
+from studio.engine.gradients.learner import Learner
 from studio.engine.kv_cache import KvCache
-from studio.engine.learning import Learner
 from studio.engine.open_base import OpenBase
 from studio.engine.residency import NAMES
 from studio.engine.sampling import check_sampling, choose_token
@@ -82,7 +84,7 @@ class LocalEngine:
         if base is None:
             return self._backend.reason
         weights = base.weights
-        size = weights.nbytes + base.kernels.nbytes
+        size = weights.nbytes + base.kernels.loader.nbytes
         return f"{self._backend.reason}; weights {NAMES[weights.kind]}, {size / 1e6:,.0f} MB"
 
     @property
@@ -98,7 +100,7 @@ class LocalEngine:
 
     def prepare(self) -> bool:
         """Load the compiled kernels now instead of beside the first stream; say whether they can be used."""
-        return self._opened().kernels.wait()
+        return self._opened().kernels.loader.wait()
 
     def attach(self, adapters: Mapping[str, DeltaAdapter]) -> None:
         """Make exactly these adapters available. Raises `MismatchError` for one that does not fit."""
@@ -183,8 +185,13 @@ class LocalEngine:
         self, examples: Sequence[Example], states: Sequence[BlendState], *, cancelled: Cancelled = never
     ) -> list[Loss]:
         """Return the loss of all examples under each of several blends."""
-        self._check_examples(examples)
-        return self._run(lambda: self._learner().losses(examples, states, cancelled))
+        check_examples(examples, self._opened().model)
+        return self._run(lambda: self._learner().losses(examples, states, self._or_closed(cancelled)))
+
+    def gradient_memory(self, examples: Sequence[Example]) -> GradientMemory:
+        """Estimate what `gradients` takes for such examples, without computing any."""
+        check_examples(examples, self._opened().model)
+        return self._run(lambda: self._learner().memory(examples))
 
     def gradients(
         self,
@@ -196,15 +203,21 @@ class LocalEngine:
         cancelled: Cancelled = never,
     ) -> Gradients:
         """Return the loss of all examples under a blend, with its gradients."""
-        self._check_examples(examples)
+        check_examples(examples, self._opened().model)
         return self._run(
-            lambda: self._learner().gradients(examples, state, train, dropout, cancelled=cancelled)
+            lambda: self._learner().gradients(
+                examples, state, train, dropout, cancelled=self._or_closed(cancelled)
+            )
         )
 
     def sibling(self) -> LocalEngine:
-        """Return another engine on the same open base, for another thread: the weights are there once."""
-        other = LocalEngine(self._backend, self._residency, reuse=False)
-        other._base = self._opened()
+        """Return another engine on the same open base, for another thread: the weights are there once.
+
+        Both may compute at the same time. Once this one is closed, or opens another base, whatever the
+        sibling does ends with `CancelledError`, at the next layer.
+        """
+        other = LocalEngine(self._backend.sibling(), self._residency, reuse=False)
+        other._base = self._opened().shared(other._backend)
         return other
 
     @property
@@ -227,9 +240,9 @@ class LocalEngine:
         return self._backend.run(lambda: self._backend.to_host(array))
 
     def close(self) -> None:
-        """Free the weights and the device."""
+        """Free the weights and the device; a sibling leaves them to the engine that it came from."""
         if self._base is not None:
-            self._base.kernels.close()
+            self._base.close()
         self._base = self._bank = None
         self._backend.free_memory()
 
@@ -270,7 +283,7 @@ class LocalEngine:
             if self._base is not base:
                 raise CancelledError
             if index == 1:
-                base.kernels.begin()  # beside the stream: its first token is not kept waiting
+                base.kernels.loader.begin()  # beside the stream: its first token is not kept waiting
             if decoder is None:
                 decoder, (logits,) = self._run(
                     partial(self._last_logits, [tokens], [state], cancelled, horizon)
@@ -323,7 +336,7 @@ class LocalEngine:
             start,
             horizon=horizon,
             kernels=base.kernels,
-            cancelled=cancelled,
+            cancelled=self._or_closed(cancelled),
         )
 
     def _run(self, work: Callable[[], Result]) -> Result:
@@ -341,15 +354,6 @@ class LocalEngine:
         base = self._opened()
         return Learner(self._backend, base.model, base.weights, self._current_bank())
 
-    def _check_examples(self, examples: Sequence[Example]) -> None:
-        """Raise `EngineError` for examples that cannot be learnt from."""
-        for example in examples:
-            self._checked(example.tokens)
-            if len(example.weights) != len(example.tokens) or not example.weight > 0:
-                raise EngineError(
-                    "an example has nothing to predict", remedy="Give it two tokens or more, and weights"
-                )
-
     def _current_bank(self) -> AdapterBank:
         """Return the bank, packed anew where an adapter has changed since."""
         self.attach(self._bank.adapters if self._bank is not None else {})
@@ -359,26 +363,18 @@ class LocalEngine:
     def _opened(self) -> OpenBase:
         if self._base is None:
             raise EngineError("no base is open", remedy="Open a base model first")
+        if self._base.closed.is_set():  # by the engine that shares it
+            self._base = self._bank = None
+            raise CancelledError
         return self._base
 
+    def _or_closed(self, cancelled: Cancelled) -> Cancelled:
+        """Say that work is cancelled also once the base is closed."""
+        closed = self._opened().closed
+        return lambda: cancelled() or closed.is_set()
+
     def _checked(self, tokens: Sequence[int]) -> list[int]:
-        """Return the tokens as plain numbers; raise `EngineError` for those that the base cannot take."""
-        model = self._opened().model
-        ids = [int(token) for token in tokens]
-        if not ids:
-            raise EngineError("there are no tokens to evaluate", remedy="Give a prompt of at least one token")
-        if len(ids) > model.context_length:
-            raise EngineError(
-                f"{len(ids)} tokens are more than the base's context of {model.context_length}",
-                remedy="Shorten the prompt, or evaluate it in windows",
-            )
-        for position, token in enumerate(ids):
-            if not 0 <= token < model.vocabulary_size:
-                raise EngineError(
-                    f"token {token} at position {position} is none of the {model.vocabulary_size} tokens",
-                    remedy="Use the tokens of this base's own tokenizer",
-                )
-        return ids
+        return checked_tokens(tokens, self._opened().model)
 
 
 def _milliseconds_since(started: float) -> float:

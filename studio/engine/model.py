@@ -107,6 +107,10 @@ class Model(Protocol):
         """What one position takes in the cache."""
 
     @property
+    def experts_used(self) -> int:
+        """How many experts a position goes through in a layer that has some; 0 where none has."""
+
+    @property
     def linear_groups(self) -> Sequence[LinearGroup]:
         """Every group that it projects by, the head's too."""
 

@@ -9,12 +9,20 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from studio.engine.tape import operator
+from studio.engine.blocks import blocks
+from studio.engine.gradients.tape import cheap, operator
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from studio.engine.backend import Array
 
 
+LEAST_QUERIES = 64
+"""How many queries attend at once at least: a product of fewer rows is slower than memory."""
+
+
+@cheap
 @operator
 def rms_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
     """Scale each column to a root mean square of 1, then each row by its weight; one that overflows is NaN.
@@ -39,6 +47,7 @@ def finite_or_nan(xp: Any, x: Array) -> Array:
     return xp.where(xp.isfinite(x), x, xp.float32(math.nan))
 
 
+@cheap
 @operator
 def layer_norm(xp: Any, x: Array, weight: Array, bias: Array | None, epsilon: float) -> Array:
     """Shift and scale each column to a mean of 0 and a variance of 1, then each row by its weight and bias.
@@ -59,6 +68,7 @@ def layer_norm(xp: Any, x: Array, weight: Array, bias: Array | None, epsilon: fl
     return normed if bias is None else normed + bias[:, None]
 
 
+@cheap
 @operator
 def head_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
     """Scale each head to a root mean square of 1, then each of its rows by its weight.
@@ -78,12 +88,14 @@ def head_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
     return x / xp.sqrt(finite_or_nan(xp, mean_square) + epsilon) * weight[..., None, None]
 
 
+@cheap
 @operator
 def head_layer_norm(xp: Any, x: Array, weight: Array, epsilon: float) -> Array:
     """Shift and scale each head to a mean of 0 and a variance of 1; as `head_norm` in all else."""
     return head_norm(xp, x - xp.mean(x, axis=1, keepdims=True), weight, epsilon)
 
 
+@cheap
 @operator
 def rotate_pairs(xp: Any, x: Array, cosines: Array, sines: Array) -> Array:
     """Rotate each pair of neighbouring rows of a head by its position's angle: RoPE in GGUF's row order.
@@ -106,6 +118,7 @@ def rotate_pairs(xp: Any, x: Array, cosines: Array, sines: Array) -> Array:
     return turned
 
 
+@cheap
 @operator
 def rotate_halves(xp: Any, x: Array, cosines: Array, sines: Array) -> Array:
     """Rotate row i of a head's first half with row i of its second: RoPE in Hugging Face's row order.
@@ -145,6 +158,7 @@ def attention(
         ``[N, groups, S, head_size]``: each group serves heads / groups neighbouring heads.
     mask
         ``[T, S]``: 0 where a query may look and -inf where not; None where it may look everywhere.
+        The queries are those of the last T of the S positions; with a mask, none looks past its own.
     scale
         None is 1 / sqrt(head_size).
     softcap
@@ -160,20 +174,24 @@ def attention(
     members = heads // groups
     if scale is None:
         scale = 1 / math.sqrt(size)
-    grouped = (queries * scale).reshape(groups, members, size, blends, length)
-    rows = grouped.transpose(3, 0, 1, 4, 2).reshape(blends, groups, members * length, size)
-    scores = rows @ keys.swapaxes(
-        -1, -2
-    )  # [N, groups, members * T, size] @ [.., size, S] -> [.., members * T, S]
-    if softcap is not None:
-        scores = soft_cap(xp, scores, softcap)
-    if mask is not None:
-        by_query = scores.reshape(blends, groups, members, length, span)  # a view: masked in place
-        by_query += mask
-    scores -= scores.max(axis=-1, keepdims=True)
-    xp.exp(scores, out=scores)
-    mixed = scores @ values / scores.sum(axis=-1, keepdims=True)  # [N, groups, members * T, size]
-    by_head = mixed.reshape(blends, groups, members, length, size).transpose(1, 2, 4, 0, 3)
+    rows = (queries * scale).reshape(groups, members, size, blends, length).transpose(3, 0, 1, 4, 2)
+    across = keys.swapaxes(-1, -2)  # [N, groups, size, S]
+    by_head = xp.empty((groups, members, size, blends, length), dtype=queries.dtype)
+    for some in blocks(xp, length, queries.dtype.itemsize * blends * heads * span, LEAST_QUERIES):
+        seen = span - length + some.stop if mask is not None else span
+        count = some.stop - some.start
+        its_rows = rows[:, :, :, some].reshape(blends, groups, members * count, size)
+        scores = its_rows @ across[..., :seen]  # [N, groups, members * t, seen]
+        if softcap is not None:
+            scores = soft_cap(xp, scores, softcap)
+        if mask is not None:
+            by_query = scores.reshape(blends, groups, members, count, seen)  # a view: masked in place
+            by_query += mask[some, :seen]
+        scores -= scores.max(axis=-1, keepdims=True)
+        xp.exp(scores, out=scores)
+        mixed = scores @ values[:, :, :seen]  # [N, groups, members * t, size]
+        mixed /= scores.sum(axis=-1, keepdims=True)
+        by_head[..., some] = mixed.reshape(blends, groups, members, count, size).transpose(1, 2, 4, 0, 3)
     return by_head.reshape(heads * size, blends * length)
 
 
@@ -208,6 +226,7 @@ def soft_cap(xp: Any, x: Array, limit: float) -> Array:
     return xp.tanh(finite_or_nan(xp, x) / limit) * limit
 
 
+@cheap
 @operator
 def swiglu(xp: Any, gate: Array, up: Array) -> Array:
     """Compute silu(gate) * up.
@@ -223,12 +242,14 @@ def swiglu(xp: Any, gate: Array, up: Array) -> Array:
     return activated
 
 
+@cheap
 @operator
 def sigmoid(xp: Any, x: Array) -> Array:
     """Compute 1 / (1 + exp(-x))."""
     return 1 / (1 + xp.exp(xp.minimum(xp.negative(x), 80.0)))  # exp(80) is within float32
 
 
+@cheap
 @operator
 def gelu(xp: Any, x: Array) -> Array:
     """Compute x times the normal distribution function of x, in the approximation by tanh.
@@ -239,6 +260,7 @@ def gelu(xp: Any, x: Array) -> Array:
     return 0.5 * x * (1 + xp.tanh(inner))
 
 
+@cheap
 @operator
 def geglu(xp: Any, gate: Array, up: Array) -> Array:
     """Compute gelu(gate) * up.
@@ -246,6 +268,52 @@ def geglu(xp: Any, gate: Array, up: Array) -> Array:
     Shazeer 2020, https://arxiv.org/abs/2002.05202, equation 6.
     """
     return gelu(xp, gate) * up
+
+
+@operator
+def expert_shares(xp: Any, scores: Array, chosen: Array, *, sum_to_one: bool) -> Array:
+    """Turn scores into each expert's share of a column: 0 for those that were not chosen.
+
+    Shazeer et al. 2017, https://arxiv.org/abs/1701.06538, equations 3 to 5.
+
+    Parameters
+    ----------
+    scores
+        ``[E, C]``.
+    chosen
+        bool ``[E, C]``: at least one in each column.
+    sum_to_one
+        Whether the shares are those among the chosen ones alone.
+    """
+    return softmax_of_experts(xp, scores, chosen if sum_to_one else None) * chosen
+
+
+def softmax_of_experts(xp: Any, scores: Array, among: Array | None) -> Array:
+    """Compute the softmax of each column of scores ``[E, C]``, among some of its rows or among all."""
+    likely = xp.exp(scores - scores.max(axis=0))
+    if among is not None:
+        likely *= among
+    likely /= likely.sum(axis=0)
+    return likely
+
+
+@operator
+def sum_of_columns(xp: Any, *parts: Array, places: Sequence[Array], count: int) -> Array:
+    """Add parts up where their columns belong.
+
+    Parameters
+    ----------
+    parts
+        ``[D, C]`` each, at least one.
+    places
+        The column of the sum that each column of a part is added to, ``[C]``: none twice in a part.
+    count
+        How many columns the sum has.
+    """
+    total = xp.zeros((parts[0].shape[0], count), dtype=parts[0].dtype)
+    for part, place in zip(parts, places, strict=True):
+        total[:, place] += part
+    return total
 
 
 def log_normaliser(xp: Any, logits: Array) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 
 from studio.engine.models.hyperparameters import Size
 from studio.engine.models.llama import Llama, LlamaLayer
-from studio.engine.operators import swiglu
+from studio.engine.operators import expert_shares, sum_of_columns, swiglu
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +85,11 @@ class Mixture(Llama):
         return [ExpertLayer(index, experts) for index in range(read.blocks())]
 
     @property
+    def experts_used(self) -> int:  # type: ignore[override]
+        """How many experts a position goes through."""
+        return self.layers[0].experts.used
+
+    @property
     def token_plan(self) -> None:
         """None: a plan has no word for experts."""
 
@@ -92,23 +97,22 @@ class Mixture(Llama):
         """Feed each position through its experts, and add them up by their shares: ``[width, N * T]``."""
         layer = self.layers[index]
         (scores,) = run.project(layer.router, normed)  # [E, N * T]
-        shares = self.route(run.to_host(scores), layer.experts.used)
-        mixed = run.xp.zeros_like(normed)
-        for expert in np.flatnonzero(shares.any(axis=1)).tolist():
-            columns = np.flatnonzero(shares[expert])  # [C]
-            on_device = run.to_device(columns)
-            gate, up = run.project_expert(layer.gate_up, expert, normed[:, on_device], columns)
+        chosen = choose(run.to_host(scores), layer.experts.used)
+        shares = expert_shares(run.xp, scores, run.to_device(chosen), sum_to_one=self.shares_sum_to_one)
+        parts, places = [], []
+        for expert in np.flatnonzero(chosen.any(axis=1)).tolist():
+            columns = np.flatnonzero(chosen[expert])  # [C]
+            place = run.to_device(columns)
+            gate, up = run.project_expert(layer.gate_up, expert, normed[:, place], columns)
             (fed,) = run.project_expert(layer.down, expert, swiglu(run.xp, gate, up), columns)
-            mixed[:, on_device] += fed * run.to_device(shares[expert, columns])
-        return mixed
+            parts.append(fed * shares[expert : expert + 1, place])  # [width, C] * [1, C]
+            places.append(place)
+        return sum_of_columns(run.xp, *parts, places=places, count=chosen.shape[1])
 
-    def route(self, scores: HostArray, used: int) -> HostArray:
-        """Turn scores ``[E, C]`` into each expert's share of a column: 0 for all but the `used` highest."""
-        likely = np.exp(scores - scores.max(axis=0))
-        likely /= likely.sum(axis=0)
-        chosen = np.argsort(-scores, axis=0, kind="stable")[:used]  # [used, C]
-        shares: HostArray = np.zeros_like(likely)
-        np.put_along_axis(shares, chosen, np.take_along_axis(likely, chosen, axis=0), axis=0)
-        if self.shares_sum_to_one:
-            shares /= shares.sum(axis=0)
-        return shares
+
+def choose(scores: HostArray, used: int) -> HostArray:
+    """Say of scores ``[E, C]`` which are the `used` highest of their column: bool, in the same shape."""
+    highest = np.argsort(-scores, axis=0, kind="stable")[:used]  # [used, C]
+    chosen = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(chosen, highest, True, axis=0)
+    return chosen

@@ -94,6 +94,9 @@ class Llama:
     has_experts: ClassVar[bool] = False
     """Whether it mixes experts."""
 
+    experts_used = 0
+    """How many of them a position goes through."""
+
     layer_type: type[LlamaLayer] = LlamaLayer
     layers: Sequence[LlamaLayer]
 

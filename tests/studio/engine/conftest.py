@@ -425,12 +425,12 @@ class StrictDevice(types.ModuleType):
             memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
             is_available=lambda: self.available,
             Device=lambda number: self._entered("device", number),
-            Stream=lambda non_blocking: self._entered("stream", object()),
+            Stream=lambda non_blocking: self._entered("stream", object(), synchronize=lambda: None),
             MemoryPool=lambda: Pool(self),
             using_allocator=lambda malloc: self._entered("malloc", malloc),
         )
 
-    def _entered(self, name: str, value: Any) -> Any:
+    def _entered(self, name: str, value: Any, **methods: Callable[[], None]) -> Any:
         """Return what makes the value current on a thread while it is entered, any number of times."""
         current = self._current
 
@@ -442,7 +442,9 @@ class StrictDevice(types.ModuleType):
             def __exit__(self, *_: object) -> None:
                 setattr(current, name, self.__dict__["before"].pop())
 
-        return Entered()
+        entered = Entered()
+        vars(entered).update(methods)
+        return entered
 
     def account(self, array: np.ndarray[Any, Any]) -> None:
         """Count the memory behind an array, once."""

@@ -88,7 +88,7 @@ def test_what_the_kernels_repack_is_counted(tiny_base: Make, quantised_base: Mak
     for residency, added in (("dense", True), ("quantised", False)):
         with opened(base, residency=residency) as engine:
             assert engine._base is not None
-            weights, kernels = engine._base.weights, engine._base.kernels
+            weights, kernels = engine._base.weights, engine._base.kernels.loader
             assert kernels.nbytes == 0
             engine.prepare()
             planned = repacked_size(base, engine._base.model)

@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from studio.engine import operator_gradients  # noqa: F401 (the rules: without them nothing flows back)
 from studio.engine.forward import BlendPass
+from studio.engine.gradients import operator_gradients  # noqa: F401 (the rules: without them nothing flows back)
+from studio.engine.gradients.traced import Traced
 from studio.engine.model import EMBEDDING
-from studio.engine.tape import Traced
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from studio.contracts import Cancelled
     from studio.engine.backend import Array, Backend, HostArray
-    from studio.engine.delta_gradients import DeltaGradients, GroupDelta
+    from studio.engine.gradients.delta_gradients import DeltaGradients
+    from studio.engine.gradients.group_delta import GroupDelta
+    from studio.engine.gradients.tape import Tape
     from studio.engine.linear import Linear
     from studio.engine.model import LinearGroup
-    from studio.engine.tape import Tape
     from studio.engine.weights import StoredLinear, Weights
 
 
@@ -48,12 +50,16 @@ class GradientPass(BlendPass):
         The blend's.
     tokens
         int64 ``[N, T]``.
+    horizon
+        How long the sequences are, with what is only predicted.
     tape
         Where to note.
     first_layer, resumed
         Where to begin, if not with the embedding.
     last_layer
         After which layer to stop with `LayerEndError`; None runs to the end.
+    entered
+        Takes what enters each layer, and the tape then forgets how it came about; None notes all layers.
     """
 
     def __init__(
@@ -62,15 +68,16 @@ class GradientPass(BlendPass):
         weights: Weights,
         deltas: DeltaGradients,
         tokens: HostArray,
+        horizon: int,
         tape: Tape,
         cancelled: Cancelled,
         *,
         first_layer: int = 0,
         resumed: Traced | None = None,
         last_layer: int | None = None,
+        entered: list[Traced] | None = None,
     ) -> None:
         cache: Any = KeysAndValues()
-        horizon = tokens.shape[1]
         super().__init__(
             backend,
             weights,
@@ -85,22 +92,30 @@ class GradientPass(BlendPass):
         self._gradients = deltas
         self._tape = tape
         self._last_layer = last_layer
+        self._inputs = entered
 
     def enter_layer(self, index: int, x: Any) -> None:
         """Stop here where that is asked for; leave with `CancelledError` once cancelled."""
         self.poll()
         if self._last_layer is not None and index > self._last_layer:
             raise LayerEndError(x)
+        if self._inputs is None:
+            self._tape.forget()
+        else:
+            self._inputs.append(x)
+            self._tape.clear()
 
     def embed(self) -> Any:
         """Look the new tokens up in the embedding: ``[width, N * T]``."""
         embedded = super().embed()
         delta = self._gradients.of_group((EMBEDDING,))
-        output = Traced(self._tape, embedded, wanted=delta is not None)
-        if delta is not None:
-            tokens = self.to_device(self._tokens.reshape(-1))
-            delta.add_to_embedding(tokens, embedded)
-            self._tape.note((output,), lambda: delta.collect_embedding(tokens, output.take_gradient()))
+        if delta is None:
+            return self._tape.trace(embedded, wanted=False)
+        tokens = self._tokens.reshape(-1)
+        delta.add_to_embedding(self.to_device(tokens), embedded)
+        output = self._tape.trace(embedded)
+        slot = output.slot
+        self._tape.note((slot,), lambda: delta.collect_embedding(tokens, slot.take()))
         return output
 
     def project(self, names: LinearGroup, inputs: Any) -> tuple[Any, ...]:
@@ -122,20 +137,22 @@ class GradientPass(BlendPass):
         self, linear: Linear | StoredLinear, delta: GroupDelta | None, inputs: Traced
     ) -> tuple[Traced, ...]:
         values: Sequence[Array] = linear.apply(inputs.value)
-        applied = None if delta is None else delta.apply(inputs.value, values)
-        wanted = inputs.wanted or applied is not None
-        tape = inputs.tape
-        outputs = tuple(Traced(tape, value, wanted=wanted) for value in values)
+        applied = None if delta is None else delta.apply(inputs, values)
+        tape, slot = inputs.tape, inputs.slot
+        wanted = slot.wanted or applied is not None
+        outputs = tuple(tape.trace(value, wanted=wanted) for value in values)
+        slots = tuple(output.slot for output in outputs)  # alone: the note does not hold the outputs
 
         def play() -> None:
-            gradients = [output.take_gradient() for output in outputs]
-            through_deltas = None if applied is None else applied.collect(gradients, inputs.wanted)
-            if inputs.wanted:
+            self.poll()
+            gradients = [its.take() for its in slots]
+            through_deltas = None if applied is None else applied.collect(gradients, slot.wanted)
+            if slot.wanted:
                 of_inputs = linear.apply_transposed(self.xp, gradients)  # [in, N * T]
                 if through_deltas is not None:
                     of_inputs += through_deltas
-                inputs.receive(of_inputs)
+                slot.receive(of_inputs)
 
         if wanted:
-            tape.note(outputs, play)
+            tape.note(slots, play)
         return outputs
