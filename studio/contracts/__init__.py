@@ -36,6 +36,8 @@ from studio.contracts.mixer import (
 )
 from studio.contracts.models import (
     BaseModel,
+    CompactTensor,
+    CompactTensors,
     FloatArray,
     MetadataValue,
     RawModel,
@@ -84,6 +86,8 @@ __all__ = [
     "Combination",
     "CombineMethod",
     "CombinedDelta",
+    "CompactTensor",
+    "CompactTensors",
     "DeltaAdapter",
     "DeltaPart",
     "Dropout",
