@@ -70,6 +70,7 @@ class LocalEngine:
         self._residency = residency
         self._reuse = reuse
         self._base: OpenBase | None = None
+        self._shares_base = False
         self._bank: AdapterBank | None = None
 
     @property
@@ -94,7 +95,7 @@ class LocalEngine:
         """Make this the base, with no adapters attached; where that fails, the old one stays as it was."""
         opened = OpenBase.load(base, self._backend, self._residency, reuse=self._reuse)
         self.close()
-        self._base = opened
+        self._base, self._shares_base = opened, False
 
     def prepare(self) -> bool:
         """Load the compiled kernels now instead of beside the first stream; say whether they can be used."""
@@ -204,7 +205,7 @@ class LocalEngine:
     def sibling(self) -> LocalEngine:
         """Return another engine on the same open base, for another thread: the weights are there once."""
         other = LocalEngine(self._backend, self._residency, reuse=False)
-        other._base = self._opened()
+        other._base, other._shares_base = self._opened(), True
         return other
 
     @property
@@ -228,7 +229,7 @@ class LocalEngine:
 
     def close(self) -> None:
         """Free the weights and the device."""
-        if self._base is not None:
+        if self._base is not None and not self._shares_base:
             self._base.kernels.close()
         self._base = self._bank = None
         self._backend.free_memory()

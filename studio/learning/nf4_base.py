@@ -20,9 +20,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from studio.contracts import BaseModel, FloatArray, MetadataValue, TensorInfo
+    from studio.contracts import BaseModel, FloatArray, MetadataValue, TensorInfo, TrainingRequest
 
 TYPE_NAME = "NF4"
+
+
+def in_nf4(request: TrainingRequest) -> TrainingRequest:
+    """Return a request for the same run on its base in NF4, which its engine has open from then on.
+
+    Raises
+    ------
+    UnsupportedError
+        The base is quantised already; its engine keeps it.
+    FormatError
+        A weight is not finite.
+    """
+    base = Nf4Base(request.base)
+    request.engine.close()  # first, so that floats and NF4 are not in memory at once
+    request.engine.open(base)
+    return replace(request, base=base)
 
 
 class Nf4Base:
