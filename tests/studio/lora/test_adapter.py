@@ -12,6 +12,7 @@ import pytest
 from studio.contracts import LowRankAdapter
 from studio.errors import FormatError, MismatchError, StudioError
 from studio.lora.adapter import Adapter, LoraFactors
+from studio.lora.parameter import Parameter
 
 Q = "blk.0.attn_q.weight"
 EXPERTS = "blk.0.ffn_up_exps.weight"
@@ -133,6 +134,7 @@ def test_it_tells_its_modules_and_their_weights() -> None:
 
 def test_each_weight_has_room_for_its_gradient() -> None:
     adapter = Adapter("pirate", {Q: factors()})
+    assert isinstance(adapter.get_weight(Q, "b"), Parameter)
     adapter.get_weight(Q, "b").gradient[...] += 2
     assert (adapter.get_weight(Q, "b").gradient == 2).all()
     assert adapter.get_weight(Q, "a").gradient.shape == adapter.factors[Q].a.shape
