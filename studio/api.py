@@ -75,7 +75,9 @@ from studio.jobs.training import train_adapter
 from studio.learning.adamw import AdamW, AdamWOptions
 from studio.learning.memory import training_memory
 from studio.learning.momentum import Momentum, MomentumOptions
+from studio.learning.nf4_base import Nf4Base, in_nf4
 from studio.learning.options import LoraOptions, QloraOptions
+from studio.learning.qlora import QLoRATrainer
 from studio.loading import load_adapter, load_base
 from studio.lora import algebra
 from studio.lora.adapter import Adapter, LoraFactors, listing
@@ -102,9 +104,19 @@ from studio.lora.injection import (
     total_param_count,
     trainable_param_count,
 )
-from studio.lora.layers import BaseLayers, FrozenLinear, Layer, LinearInfo, LinearLayer, Model
+from studio.lora.layers import (
+    BaseLayers,
+    DifferentiableLayer,
+    FrozenLinear,
+    Layer,
+    LinearInfo,
+    LinearLayer,
+    Model,
+)
 from studio.lora.linear import LoraLinear
 from studio.lora.names import gguf_module, own_gguf_name, rotated_heads, rows_to_gguf, rows_to_hugging_face
+from studio.lora.nf4_linear import Nf4Linear, quantise_layers
+from studio.lora.parameter import Parameter
 from studio.lora.placing import Placement, RowOrder, fit, place
 from studio.lora.predicting import predict_factors
 from studio.lora.saving import save_adapter
@@ -129,6 +141,7 @@ __all__ = [
     "CombinedDelta",
     "DeltaAdapter",
     "DeltaPart",
+    "DifferentiableLayer",
     "DoraAdapter",
     "Dropout",
     "EngineError",
@@ -167,17 +180,21 @@ __all__ = [
     "MomentumOptions",
     "NO_DROPOUT",
     "NamedPair",
+    "Nf4Base",
+    "Nf4Linear",
     "Optimisation",
     "Optimiser",
     "OptimiserRun",
     "PRESETS",
     "PanelSpec",
+    "Parameter",
     "PendingTensor",
     "Placement",
     "PluginError",
     "PredictingExporter",
     "Prediction",
     "Progress",
+    "QLoRATrainer",
     "QloraOptions",
     "RowOrder",
     "SaveError",
@@ -207,6 +224,7 @@ __all__ = [
     "hookimpl",
     "hugging_face_module",
     "in_hugging_face_form",
+    "in_nf4",
     "inject_lora",
     "join_parts",
     "layer_count",
@@ -225,6 +243,7 @@ __all__ = [
     "predict_factors",
     "predict_merge",
     "preset",
+    "quantise_layers",
     "read_header",
     "read_safetensors",
     "replacing_folder",

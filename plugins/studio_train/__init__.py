@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from studio.api import AdamW, Momentum, Optimiser, Trainer, hookimpl
-from studio_train.trainers import LoraTrainer
+from studio_train.trainers import LoraTrainer, QloraTrainer
 
 
 @hookimpl
 def register_trainers() -> list[Trainer]:
     """Offer the trainers."""
-    return [LoraTrainer()]
+    return [LoraTrainer(), QloraTrainer()]
 
 
 @hookimpl

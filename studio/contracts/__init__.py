@@ -37,6 +37,8 @@ from studio.contracts.mixer import (
 )
 from studio.contracts.models import (
     BaseModel,
+    CompactTensor,
+    CompactTensors,
     FloatArray,
     MetadataValue,
     RawModel,
@@ -85,6 +87,8 @@ __all__ = [
     "Combination",
     "CombineMethod",
     "CombinedDelta",
+    "CompactTensor",
+    "CompactTensors",
     "DeltaAdapter",
     "DeltaPart",
     "Dropout",

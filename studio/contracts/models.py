@@ -91,6 +91,25 @@ class RawTensors(Protocol):
         """Return one tensor as stored: uint8 in its NumPy shape, the last dimension in bytes a row."""
 
 
+class CompactTensor(Protocol):
+    """A matrix in a storage of its base's own, turned into float32 as it is needed."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+
+    def rows(self, rows: slice) -> FloatArray:
+        """Return a run of rows as float32 ``[rows, in]``."""
+
+
+@runtime_checkable
+class CompactTensors(Protocol):
+    """What a `BaseModel` may offer besides: tensors in storages of its own, so that they can stay small."""
+
+    def compact(self, name: str) -> Sequence[CompactTensor]:
+        """Return one tensor, or the part of each expert of one; nothing where it is stored otherwise."""
+
+
 @runtime_checkable
 class RawModel(RawTensors, Protocol):
     """What a `BaseModel` may offer besides: itself as it is stored, so that a changed copy can be written."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from studio.contracts import CompactTensors
 from studio.engine.kernels.tiles import tiled_bytes
 from studio.engine.model import EMBEDDING
 from studio.engine.token_plan import PlannedModel
@@ -50,6 +51,8 @@ def kinds_to_try(base: BaseModel, model: Model, backend: Backend, wanted: Reside
     if wanted != "auto":
         return (wanted,)
     free = backend.available_memory()
+    if on_host and isinstance(base, CompactTensors):
+        return ("quantised",)  # it was made small to stay so
     if on_host:
         needed = size_of(base, "dense") + repacked_size(base, model)
         fits = free is None or needed <= DENSE_SHARE * free

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from studio.contracts import RawTensors
+from studio.contracts import CompactTensors, RawTensors
 from studio.engine.kernels.tiles import Tiles, can_tile, tile_raw
 from studio.errors import FormatError
 from studio.formats.dequantise import dequantise
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from studio.contracts import BaseModel, FloatArray
+    from studio.contracts import BaseModel, CompactTensor, FloatArray
     from studio.engine.backend import HostArray
 
 PANEL_VALUES = 1 << 21
@@ -24,14 +24,14 @@ PANEL_VALUES = 1 << 21
 
 
 class StoredWeight:
-    """One linear weight, as its file's bytes or in tiles.
+    """One linear weight, as its file's bytes, in tiles, or in a storage of its base's own.
 
     Parameters
     ----------
     name, shape, type_name
         Its name, its ``(out, in)``, and how the file stores it.
     raw
-        uint8 ``[out, bytes a row]``: its file's bytes.
+        uint8 ``[out, bytes a row]``: its file's bytes; or what its base holds.
     path
         The file, for messages.
 
@@ -41,11 +41,13 @@ class StoredWeight:
         Where it holds a value that is not finite.
     """
 
-    def __init__(self, name: str, shape: tuple[int, int], type_name: str, raw: HostArray, path: Path) -> None:
+    def __init__(
+        self, name: str, shape: tuple[int, int], type_name: str, raw: HostArray | CompactTensor, path: Path
+    ) -> None:
         self.name = name
         self.shape = shape
         self.type_name = type_name
-        self._held: HostArray | Tiles = raw  # exchanged at once: another thread may multiply
+        self._held: HostArray | CompactTensor | Tiles = raw  # exchanged at once: another thread may multiply
         self._panel: Callable[[Tiles, int, int], FloatArray] = Tiles.dense
         if not all(np.isfinite(panel).all() for _, panel in self.panels()):
             raise FormatError(
@@ -62,11 +64,14 @@ class StoredWeight:
     def read_experts(cls, base: BaseModel, name: str) -> tuple[StoredWeight, ...]:
         """Read the part of each expert of a weight ``(E, out, in)``; they share the file's bytes."""
         info = base.tensors[name]
+        _, out, width = (1, 1, *info.shape)[-3:]
+        compact = base.compact(name) if isinstance(base, CompactTensors) else ()
+        if compact:
+            return tuple(cls(name, (out, width), info.type_name, part, base.path) for part in compact)
         if isinstance(base, RawTensors):
             raw, type_name = base.raw(name), info.type_name
         else:
             raw, type_name = np.ascontiguousarray(base.dense(name)).view(np.uint8), "F32"
-        _, out, width = (1, 1, *info.shape)[-3:]
         parts = raw.reshape(-1, out, raw.shape[-1])
         return tuple(cls(name, (out, width), type_name, part, base.path) for part in parts)
 
@@ -90,7 +95,11 @@ class StoredWeight:
     def rows(self, ids: HostArray) -> FloatArray:
         """Return single rows as float32 ``[ids, in]``."""
         held = self._held
-        return held.rows(ids) if isinstance(held, Tiles) else dequantise(held[ids], self._number)
+        if isinstance(held, Tiles):
+            return held.rows(ids)
+        if isinstance(held, np.ndarray):
+            return dequantise(held[ids], self._number)
+        return np.concatenate([held.rows(slice(row, row + 1)) for row in ids.tolist()])
 
     def matmul(self, columns: HostArray) -> FloatArray:
         """Compute W X: ``[in, C] -> [out, C]``."""
@@ -115,15 +124,20 @@ class StoredWeight:
             held = self._held
             if isinstance(held, Tiles):
                 yield rows, self._panel(held, first // 16, -(-rows.stop // 16))
-            else:
+            elif isinstance(held, np.ndarray):
                 yield rows, dequantise(held[rows], self._number)
+            else:
+                yield rows, held.rows(rows)
 
     def tile(self, panel: Callable[[Tiles, int, int], FloatArray]) -> Tiles:
         """Repack the weight for the kernels, which `panel` is one of; its file's bytes are let go of."""
-        if not isinstance(self._held, Tiles):
-            self._panel = panel
-            self._held = tile_raw(self._held, self.type_name, self.shape)
-        return self._held
+        held = self._held
+        if isinstance(held, Tiles):
+            return held
+        assert isinstance(held, np.ndarray), "`can_tile` says no to any other storage"
+        self._panel = panel
+        self._held = tiles = tile_raw(held, self.type_name, self.shape)
+        return tiles
 
     @property
     def _number(self) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 
 from studio.engine.low_rank import low_rank_delta, weight_shape
 from studio.errors import FormatError, MismatchError, StudioError
+from studio.lora.parameter import Parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -158,6 +159,7 @@ class Adapter:
         self.trainable = trainable
         _check_factors(factors, source)
         self._factors: Mapping[str, LoraFactors] = MappingProxyType(dict(factors))
+        self._weights: dict[tuple[str, str], Parameter] = {}
         self._version = next(_versions)
 
     def __repr__(self) -> str:
@@ -218,8 +220,10 @@ class Adapter:
         """Say whether it acts on a module."""
         return module in self._factors
 
-    def get_weight(self, module: str, half: Literal["a", "b"]) -> FloatArray:
-        """Return A or B of a module, read-only; `replace` sets a new pair.
+    def get_weight(self, module: str, half: Literal["a", "b"]) -> Parameter:
+        """Return A or B of a module as it stands, with its gradient storage; `replace` sets a new pair.
+
+        The storage is the same at every call, until the pair is another one.
 
         Raises
         ------
@@ -228,7 +232,12 @@ class Adapter:
         """
         if module not in self._factors:
             raise MismatchError(f"{self.name} has no such module", where=module, remedy="See layer_names")
-        return self._factors[module].a if half == "a" else self._factors[module].b
+        pair = self._factors[module]
+        value = pair.a if half == "a" else pair.b
+        found = self._weights.get((module, half))
+        if found is None or found.value is not value:
+            found = self._weights[module, half] = Parameter(value)
+        return found
 
     @property
     def alpha(self) -> float:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from studio.contracts import BASE_ALONE
+from studio.contracts import BASE_ALONE, Example
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 from studio.engine.memory_pool import MemoryPool
+from studio.errors import MismatchError
+from studio.lora.adapter import Adapter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,6 +105,37 @@ class Inference:
         state = self._attached(lora)
         results = self._engine.evaluate_batch(sequences, [state] * len(sequences))
         return [result.logits for result in results]
+
+    def backward(self, tokens: Sequence[int], lora: LoraStack, key: str) -> float:
+        """Return the mean loss of each token after those before it, in nats.
+
+        Its gradients are added to the storage of one adapter's weights (`Adapter.get_weight`).
+
+        Parameters
+        ----------
+        tokens
+            At least two.
+        lora
+            The blend.
+        key
+            Which of its adapters learns, as `LoraStack.push` named it.
+
+        Raises
+        ------
+        MismatchError
+            The stack has no such adapter, or it shows no factors.
+        """
+        adapter = lora.by_key.get(key)
+        if not isinstance(adapter, Adapter):
+            raise MismatchError(
+                "the stack has no adapter of factors there", where=key, remedy="Give a key that push returned"
+            )
+        state = self._attached(lora)
+        found = self._engine.gradients([Example.of(tokens)], state, train=key)
+        for module, gradients in found.factors.items():
+            adapter.get_weight(module, "a").gradient[...] += gradients.a / found.loss.weight
+            adapter.get_weight(module, "b").gradient[...] += gradients.b / found.loss.weight
+        return found.loss.mean
 
     def _attached(self, lora: LoraStack | None) -> BlendState:
         """Attach a stack's adapters, and return its blend."""

@@ -10,10 +10,13 @@ from studio.errors import MismatchError
 from studio.lora.adapter import Adapter, listing
 from studio.lora.layers import LinearLayer, Model
 from studio.lora.linear import LoraLinear
+from studio.lora.nf4_linear import Nf4Linear
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from studio.contracts import FloatArray
+    from studio.formats.nf4 import Nf4Tensor
     from studio.lora.initial import Start
 
 
@@ -60,7 +63,12 @@ def inject_lora(
     random = np.random.default_rng(seed)
     wrapped = {
         name: LoraLinear(
-            linear[name].weight, rank, alpha, start=start, seed=int(random.integers(2**63)), name=name
+            _frozen_weight(linear[name]),
+            rank,
+            alpha,
+            start=start,
+            seed=int(random.integers(2**63)),
+            name=name,
         )
         for name in chosen
     }
@@ -119,11 +127,20 @@ def total_param_count(model: Model) -> int:
 
 def trainable_param_count(model: Model) -> int:
     """Count the numbers that training may change."""
-    return sum(int(array.size) for layer in model.layers.values() for array in layer.parameters.values())
+    return sum(
+        int(parameter.value.size)
+        for layer in model.layers.values()
+        for parameter in layer.parameters.values()
+    )
 
 
 def _lora_layers(model: Model) -> dict[str, LoraLinear]:
     return {name: layer for name, layer in model.layers.items() if isinstance(layer, LoraLinear)}
+
+
+def _frozen_weight(layer: LinearLayer) -> FloatArray | Nf4Tensor:
+    """Return a layer's weight as small as the layer holds it."""
+    return layer.tensor if isinstance(layer, Nf4Linear) else layer.weight
 
 
 def _names(target: str, layer: str) -> bool:

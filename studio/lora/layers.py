@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from studio.contracts import BaseModel, FloatArray
+    from studio.lora.parameter import Parameter
 
 
 @runtime_checkable
@@ -39,7 +40,7 @@ class Layer(Protocol):
         """The shape of its output for one input."""
 
     @property
-    def parameters(self) -> Mapping[str, FloatArray]:
+    def parameters(self) -> Mapping[str, Parameter]:
         """What training may change, by name."""
 
     @property
@@ -60,6 +61,17 @@ class Model(Protocol):
 
     def replace_layer(self, name: str, replacement: Layer) -> None:
         """Put another layer in a layer's place. Raises `MismatchError` for a name that it lacks."""
+
+
+@runtime_checkable
+class DifferentiableLayer(Layer, Protocol):
+    """A layer that gradients pass through."""
+
+    def backward(self, gradients: FloatArray, inputs: FloatArray) -> FloatArray:
+        """Turn gradients of the outputs ``[T, out]`` for inputs ``[T, in]`` into those of the inputs.
+
+        Those of its parameters are added to their storage.
+        """
 
 
 @dataclass(frozen=True)
@@ -98,7 +110,7 @@ class FrozenLinear:
 
     op_type = "Linear"
     attributes: Mapping[str, float] = MappingProxyType({})
-    parameters: Mapping[str, FloatArray] = MappingProxyType({})
+    parameters: Mapping[str, Parameter] = MappingProxyType({})
 
     def __init__(self, name: str, info: LinearInfo, load: Callable[[], FloatArray]) -> None:
         self.name = name
@@ -124,6 +136,11 @@ class FrozenLinear:
         """Map inputs ``[T, in]`` to outputs ``[T, out]``."""
         outputs: FloatArray = np.asarray(inputs, dtype=np.float32) @ self.weight.T  # [T, in] @ [in, out]
         return outputs
+
+    def backward(self, gradients: FloatArray, inputs: FloatArray) -> FloatArray:
+        """Turn gradients of the outputs ``[T, out]`` into those of the inputs ``[T, in]``."""
+        passed: FloatArray = np.asarray(gradients, dtype=np.float32) @ self.weight  # [T, out] @ [out, in]
+        return passed
 
 
 class BaseLayers:

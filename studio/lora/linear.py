@@ -13,6 +13,7 @@ from studio.errors import MismatchError, StudioError
 from studio.lora.adapter import LoraFactors
 from studio.lora.initial import Start, initial_a
 from studio.lora.layers import LinearInfo
+from studio.lora.parameter import Parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from studio.contracts import FloatArray
+    from studio.formats.nf4 import Nf4Tensor
 
 
 class LoraLinear:
@@ -31,7 +33,7 @@ class LoraLinear:
     Parameters
     ----------
     weight
-        The frozen weight W, ``(out, in)``.
+        The frozen weight W, ``(out, in)``; one in NF4 stays so, and is turned into floats on the way.
     rank
         At least 1.
     alpha
@@ -48,7 +50,7 @@ class LoraLinear:
 
     def __init__(
         self,
-        weight: FloatArray,
+        weight: FloatArray | Nf4Tensor,
         rank: int,
         alpha: float,
         *,
@@ -57,19 +59,19 @@ class LoraLinear:
         name: str = "",
     ) -> None:
         self.name = name
-        self._frozen = np.array(weight, dtype=np.float32)
-        if self._frozen.ndim != 2 or 0 in self._frozen.shape:
-            raise MismatchError(f"the weight must be (out, in), not {self._frozen.shape}")
+        self._stored = _frozen_copy(weight) if isinstance(weight, np.ndarray | list) else weight
+        if len(self._stored.shape) != 2 or 0 in self._stored.shape:
+            raise MismatchError(f"the weight must be (out, in), not {self._stored.shape}")
         if rank < 1:
             raise StudioError(f"the rank must be at least 1, not {rank}")
         if not math.isfinite(alpha):
             raise StudioError(f"alpha must be finite, not {alpha}")
-        self._frozen.flags.writeable = False
         self._alpha = float(alpha)
         self._merged: FloatArray | None = None
         self._enabled = True
-        self._a = _frozen_copy(initial_a((rank, self.in_features), start, np.random.default_rng(seed)))
-        self._b = _frozen_copy(np.zeros((self.out_features, rank)))
+        a = initial_a((rank, self.in_features), start, np.random.default_rng(seed))
+        self._a = Parameter(_frozen_copy(a))
+        self._b = Parameter(_frozen_copy(np.zeros((self.out_features, rank))))
 
     def __repr__(self) -> str:
         """Show name, size, rank, alpha and state."""
@@ -80,17 +82,17 @@ class LoraLinear:
     @property
     def in_features(self) -> int:
         """The length of an input."""
-        return int(self._frozen.shape[1])
+        return int(self._stored.shape[1])
 
     @property
     def out_features(self) -> int:
         """The length of an output."""
-        return int(self._frozen.shape[0])
+        return int(self._stored.shape[0])
 
     @property
     def rank(self) -> int:
         """The inner dimension of the delta."""
-        return int(self._a.shape[0])
+        return int(self.lora_a.shape[0])
 
     @property
     def alpha(self) -> float:
@@ -108,39 +110,44 @@ class LoraLinear:
         return self._frozen if self._merged is None else self._merged
 
     @property
+    def _frozen(self) -> FloatArray:
+        """The frozen weight, ``(out, in)``."""
+        return self._stored if isinstance(self._stored, np.ndarray) else self._stored.dense()
+
+    @property
     def lora_a(self) -> FloatArray:
         """The factor A, ``(rank, in)``, read-only; set it to replace it."""
-        return self._a
+        return self._a.value
 
     @lora_a.setter
     def lora_a(self, a: FloatArray) -> None:
-        self._a = self._checked("A", a, (self.rank, self.in_features))
+        self._a = Parameter(self._checked("A", a, (self.rank, self.in_features)))
 
     @property
     def lora_b(self) -> FloatArray:
         """The factor B, ``(out, rank)``, read-only; set it to replace it."""
-        return self._b
+        return self._b.value
 
     @lora_b.setter
     def lora_b(self, b: FloatArray) -> None:
-        self._b = self._checked("B", b, (self.out_features, self.rank))
+        self._b = Parameter(self._checked("B", b, (self.out_features, self.rank)))
 
     @property
     def factors(self) -> LoraFactors:
         """The same delta as the factors of an `Adapter`."""
-        return LoraFactors(self._a, self._b, self._alpha)
+        return LoraFactors(self.lora_a, self.lora_b, self._alpha)
 
     @factors.setter
     def factors(self, factors: LoraFactors) -> None:
         self.check_factors(factors)
-        self._a, self._b = factors.a, factors.b
+        self._a, self._b = Parameter(factors.a), Parameter(factors.b)
         self._alpha = factors.scaling * factors.rank
 
     def check_factors(self, factors: LoraFactors) -> None:
         """Refuse factors that `factors` cannot be set to. Raises `MismatchError` or `StudioError`."""
-        if factors.shape != self._frozen.shape:
+        if factors.shape != self._stored.shape:
             raise MismatchError(
-                f"the factors are for a weight {factors.shape}, this one is {self._frozen.shape}",
+                f"the factors are for a weight {factors.shape}, this one is {self._stored.shape}",
                 where=self.name or None,
             )
         self._check_changeable("The factors")
@@ -161,8 +168,8 @@ class LoraLinear:
         return (self.out_features,)
 
     @property
-    def parameters(self) -> Mapping[str, FloatArray]:
-        """A and B: all that training changes."""
+    def parameters(self) -> Mapping[str, Parameter]:
+        """A and B as they stand, with their gradients: all that training changes."""
         return {"lora_a": self._a, "lora_b": self._b}
 
     @property
@@ -178,12 +185,12 @@ class LoraLinear:
     @property
     def trainable_params(self) -> int:
         """The size of A and B: rank * (in + out)."""
-        return int(self._a.size + self._b.size)
+        return int(self.lora_a.size + self.lora_b.size)
 
     @property
     def total_params(self) -> int:
         """The size of the weight, A and B."""
-        return int(self._frozen.size) + self.trainable_params
+        return self.in_features * self.out_features + self.trainable_params
 
     @property
     def compression_ratio(self) -> float:
@@ -201,7 +208,7 @@ class LoraLinear:
     def merge(self) -> None:
         """Put the delta into the weight: W + scaling * B A. Does nothing when it is there."""
         if self._merged is None:
-            merged = self._frozen + np.float32(self.scaling) * (self._b @ self._a)
+            merged = self._frozen + np.float32(self.scaling) * (self.lora_b @ self.lora_a)
             merged.flags.writeable = False
             self._merged = merged
 
@@ -217,9 +224,52 @@ class LoraLinear:
         """Map inputs ``[T, in]`` to outputs ``[T, out]``."""
         return self._forward(inputs, ndim=2)
 
+    def backward(self, gradients: FloatArray, inputs: FloatArray) -> FloatArray:
+        """Turn the gradients of outputs into those of the inputs, and add those of A and B to their storage.
+
+        The weight is frozen, and gets none. While disabled, A and B get none either.
+
+        Parameters
+        ----------
+        gradients
+            Of a loss with respect to the outputs, ``[T, out]``.
+        inputs
+            What those outputs came from, ``[T, in]``.
+
+        Returns
+        -------
+        FloatArray
+            ``[T, in]``.
+
+        Raises
+        ------
+        MismatchError
+            A shape is wrong.
+        StudioError
+            The delta is merged: there is nothing of A and B in the outputs then.
+        """
+        self._check_changeable("The factors")
+        inputs, gradients = (np.asarray(array, dtype=np.float32) for array in (inputs, gradients))
+        for name, array, width in (
+            ("inputs", inputs, self.in_features),
+            ("gradients", gradients, self.out_features),
+        ):
+            if array.ndim != 2 or array.shape != (len(inputs), width):
+                raise MismatchError(f"{name} must be (T, {width}), not {array.shape}")
+        of_inputs: FloatArray = gradients @ self._frozen  # [T, out] @ [out, in] -> [T, in]
+        if self._enabled:
+            scaled = np.float32(self.scaling) * gradients
+            of_hidden = scaled @ self.lora_b  # [T, out] @ [out, R] -> [T, R]
+            self._b.gradient[...] += scaled.T @ (inputs @ self.lora_a.T)  # [out, T] @ [T, R]
+            self._a.gradient[...] += of_hidden.T @ inputs  # [R, T] @ [T, in]
+            of_inputs += of_hidden @ self.lora_a  # [T, R] @ [R, in]
+        return of_inputs
+
     def clone(self) -> LoraLinear:
         """Return an independent copy; the read-only arrays are shared until one side replaces its own."""
-        return copy.copy(self)
+        clone = copy.copy(self)
+        clone._a, clone._b = Parameter(self.lora_a), Parameter(self.lora_b)
+        return clone
 
     def _forward(self, inputs: FloatArray, ndim: int) -> FloatArray:
         inputs = np.asarray(inputs, dtype=np.float32)
@@ -229,7 +279,7 @@ class LoraLinear:
         weight = self.weight if self._enabled else self._frozen
         outputs: FloatArray = inputs @ weight.T  # [T, in] @ [in, out] -> [T, out]
         if self._enabled and self._merged is None:
-            outputs = outputs + low_rank_delta(inputs, self._a, self._b, np.float32(self.scaling))
+            outputs = outputs + low_rank_delta(inputs, self.lora_a, self.lora_b, np.float32(self.scaling))
         return outputs
 
     def _check_changeable(self, name: str) -> None:

@@ -398,3 +398,17 @@ def test_its_description_may_be_asked_for_while_it_is_closed(
     monkeypatch.setattr(Weights, "nbytes", property(nbytes_while_another_thread_closes))
     assert "weights" in whole and engine.description == whole
     assert "weights" not in engine.description
+
+
+def test_a_sibling_leaves_the_base_to_its_owner(engine: LocalEngine, base: Any, tiny_base: Make) -> None:
+    sibling = engine.sibling()
+    assert sibling.weights is engine.weights
+    ready = engine.prepare()
+    wanted = engine.evaluate(TOKENS, blend(a=0.7)).logits
+    sibling.open(tiny_base())
+    assert sibling.weights is not engine.weights
+    assert engine.prepare() == ready
+    np.testing.assert_array_equal(engine.evaluate(TOKENS, blend(a=0.7)).logits, wanted)
+    other = engine.sibling()
+    other.close()
+    assert engine.prepare() == ready

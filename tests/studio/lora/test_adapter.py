@@ -12,6 +12,7 @@ import pytest
 from studio.contracts import LowRankAdapter
 from studio.errors import FormatError, MismatchError, StudioError
 from studio.lora.adapter import Adapter, LoraFactors
+from studio.lora.parameter import Parameter
 
 Q = "blk.0.attn_q.weight"
 EXPERTS = "blk.0.ffn_up_exps.weight"
@@ -125,10 +126,21 @@ def test_it_tells_its_modules_and_their_weights() -> None:
         True,
         False,
     )
-    assert adapter.get_weight(Q, "a") is adapter.factors[Q].a
-    assert adapter.get_weight(Q, "b") is adapter.factors[Q].b
+    assert adapter.get_weight(Q, "a").value is adapter.factors[Q].a
+    assert adapter.get_weight(Q, "b").value is adapter.factors[Q].b
     with pytest.raises(MismatchError, match=r"blk\.1\.attn_q\.weight: pirate has no such module"):
         adapter.get_weight("blk.1.attn_q.weight", "a")
+
+
+def test_each_weight_has_room_for_its_gradient() -> None:
+    adapter = Adapter("pirate", {Q: factors()})
+    assert isinstance(adapter.get_weight(Q, "b"), Parameter)
+    adapter.get_weight(Q, "b").gradient[...] += 2
+    assert (adapter.get_weight(Q, "b").gradient == 2).all()
+    assert adapter.get_weight(Q, "a").gradient.shape == adapter.factors[Q].a.shape
+    assert not adapter.get_weight(Q, "a").gradient.any()
+    adapter.replace(Q, factors())
+    assert not adapter.get_weight(Q, "b").gradient.any()  # of another value
 
 
 def test_alpha_is_set_for_all_modules_and_changes_the_version() -> None:

@@ -29,12 +29,14 @@ def test_it_changes_nothing_until_it_is_trained(smollm2: GgufFile) -> None:
     inputs = np.random.default_rng(0).standard_normal((3, 1536), dtype=np.float32)
     delta = adapter.delta("blk.7.ffn_down.weight", inputs)
     assert delta is not None and delta.shape == (3, 576) and not delta.any()
-    assert adapter.get_weight("blk.7.ffn_down.weight", "a").any()
+    assert adapter.get_weight("blk.7.ffn_down.weight", "a").value.any()
 
 
 def test_a_seed_makes_it_again(smollm2: GgufFile) -> None:
     first, again, other = (
-        create_adapter(smollm2, rank=2, start="normal", seed=seed).get_weight("blk.0.attn_q.weight", "a")
+        create_adapter(smollm2, rank=2, start="normal", seed=seed)
+        .get_weight("blk.0.attn_q.weight", "a")
+        .value
         for seed in (7, 7, 8)
     )
     np.testing.assert_array_equal(first, again)

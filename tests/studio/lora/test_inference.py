@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from studio.errors import EngineError
+from studio.errors import EngineError, MismatchError
 from studio.formats.gguf_file import GgufFile
 from studio.loading import load_adapter
+from studio.lora.creation import create_adapter
 from studio.lora.inference import Inference
 from studio.lora.stack import LoraStack
 
@@ -73,3 +75,26 @@ def test_sequences_of_any_lengths_are_one_batch(smollm2: GgufFile, adapters_dir:
         for sequence, logits in zip(sequences, together, strict=True):
             alone = inference.forward(sequence, stack)
             assert np.linalg.norm(logits - alone) < 1e-5 * np.linalg.norm(alone)
+
+
+def test_backward_fills_the_gradient_storage(data_dir: Path) -> None:
+    base = GgufFile.open(data_dir / "architectures" / "llama.gguf")
+    adapter = create_adapter(base, rank=2, alpha=4, targets=["attn_q", "ffn_down"], seed=1)
+    stack = LoraStack()
+    key = stack.push(adapter)
+    tokens = [3, 1, 4, 1, 5, 9, 2, 6]
+    with Inference(base, "numpy") as inference:
+        before = inference.backward(tokens, stack, key)
+        gradients = {module: adapter.get_weight(module, "b").gradient.copy() for module in adapter.modules}
+        inference.backward(tokens, stack, key)
+        for module, gradient in gradients.items():
+            np.testing.assert_allclose(adapter.get_weight(module, "b").gradient, 2 * gradient, rtol=1e-5)
+            assert not adapter.get_weight(module, "a").gradient.any()  # while B is zero
+        square = sum(float(np.square(gradient).sum()) for gradient in gradients.values())
+        step = 0.01 / square  # so that the loss falls by one hundredth of a nat
+        for module, pair in adapter.factors.items():
+            adapter.replace(module, replace(pair, b=pair.b - np.float32(step) * gradients[module]))
+        assert before - inference.backward(tokens, stack, key) == pytest.approx(0.01, rel=0.05)
+        with pytest.raises(MismatchError, match="other: the stack has no adapter"):
+            inference.backward(tokens, stack, "other")
+    base.close()

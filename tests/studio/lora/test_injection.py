@@ -79,7 +79,7 @@ def test_a_wrapped_layer_tells_what_it_is(model: Stacked) -> None:
     assert (layer.name, layer.op_type, layer.output_shape) == ("layers.0.q_proj", "LoraLinear", (6,))
     assert layer.attributes == {"rank": 2, "alpha": 8.0, "scaling": 4.0}
     assert layer.info == LinearInfo(4, 6)
-    assert {name: array.shape for name, array in layer.parameters.items()} == {
+    assert {name: parameter.value.shape for name, parameter in layer.parameters.items()} == {
         "lora_a": (2, 4),
         "lora_b": (6, 2),
     }

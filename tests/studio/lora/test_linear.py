@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from studio.errors import MismatchError, StudioError
+from studio.formats.nf4 import quantise_nf4
 from studio.lora.adapter import LoraFactors
 from studio.lora.linear import LoraLinear
 
@@ -142,3 +144,75 @@ def test_it_shows_what_it_is(trained: LoraLinear) -> None:
     assert repr(trained) == "LoraLinear('q', 4 -> 6, rank 2, alpha 4, enabled)"
     trained.merge()
     assert repr(trained).endswith("merged)")
+
+
+def loss(a: Any, b: Any, inputs: Any, weight: Any, scaling: float) -> float:
+    """A loss of a layer's outputs, in float64."""
+    a, b, inputs, weight = (np.asarray(array, np.float64) for array in (a, b, inputs, weight))
+    return float(np.sin(inputs @ (weight + scaling * b @ a).T).sum())
+
+
+@pytest.mark.parametrize("which", ["a", "b", "inputs"])
+def test_gradients_are_those_of_finite_differences(trained: LoraLinear, which: str) -> None:
+    outputs = INPUTS.astype(np.float64) @ (WEIGHT + 2.0 * trained.lora_b @ trained.lora_a).T
+    of_inputs = trained.backward(np.cos(outputs).astype(np.float32), INPUTS)
+    found = {
+        "a": trained.parameters["lora_a"].gradient,
+        "b": trained.parameters["lora_b"].gradient,
+        "inputs": of_inputs,
+    }[which]
+    at = {"a": trained.lora_a, "b": trained.lora_b, "inputs": INPUTS}
+    expected = np.empty(found.shape)
+    for place in np.ndindex(found.shape):
+        step = np.zeros(found.shape)
+        step[place] = 1e-5
+        ahead, back = (
+            loss(**(at | {which: at[which] + sign * step}), weight=WEIGHT, scaling=2.0) for sign in (1, -1)
+        )
+        expected[place] = (ahead - back) / 2e-5
+    assert np.linalg.norm(found - expected) < 1e-6 * np.linalg.norm(expected)
+
+
+def test_gradients_add_up_until_the_value_is_another(trained: LoraLinear) -> None:
+    gradients = np.ones((3, 6), np.float32)
+    trained.backward(gradients, INPUTS)
+    once = trained.parameters["lora_b"].gradient.copy()
+    trained.backward(gradients, INPUTS)
+    np.testing.assert_allclose(trained.parameters["lora_b"].gradient, 2 * once, rtol=1e-6)
+    clone = trained.clone()
+    trained.lora_b = trained.lora_b + 1
+    assert not trained.parameters["lora_b"].gradient.any()
+    assert not clone.parameters["lora_b"].gradient.any()
+
+
+def test_while_disabled_gradients_only_pass_through(trained: LoraLinear) -> None:
+    trained.disable()
+    gradients = np.ones((3, 6), np.float32)
+    np.testing.assert_allclose(trained.backward(gradients, INPUTS), gradients @ WEIGHT, rtol=1e-6)
+    assert not any(parameter.gradient.any() for parameter in trained.parameters.values())
+
+
+def test_gradients_of_wrong_shapes_or_of_a_merged_layer_are_refused(trained: LoraLinear) -> None:
+    with pytest.raises(MismatchError, match=r"gradients must be \(T, 6\), not \(2, 6\)"):
+        trained.backward(np.zeros((2, 6), np.float32), INPUTS)
+    with pytest.raises(MismatchError, match=r"inputs must be \(T, 4\)"):
+        trained.backward(np.zeros((3, 6), np.float32), INPUTS[0])
+    trained.merge()
+    with pytest.raises(StudioError, match="merged"):
+        trained.backward(np.zeros((3, 6), np.float32), INPUTS)
+
+
+def test_a_weight_in_nf4_stays_in_nf4(trained: LoraLinear) -> None:
+    tensor = quantise_nf4(WEIGHT)
+    layer = LoraLinear(tensor, rank=2, alpha=4, seed=0)
+    np.testing.assert_array_equal(layer.forward_batch(INPUTS), INPUTS @ tensor.dense().T)
+    np.testing.assert_array_equal(layer.weight, tensor.dense())
+    assert (layer.in_features, layer.out_features, layer.total_params) == (4, 6, 44)
+    layer.lora_b = trained.lora_b
+    before = layer.forward_batch(INPUTS)
+    layer.merge()
+    np.testing.assert_allclose(layer.forward_batch(INPUTS), before, rtol=1e-5, atol=1e-5)
+    layer.unmerge()
+    np.testing.assert_array_equal(layer.forward_batch(INPUTS), before)
+    with pytest.raises(MismatchError, match="out, in"):
+        LoraLinear(quantise_nf4(WEIGHT[0]), rank=1, alpha=1)

@@ -29,7 +29,9 @@ def test_what_is_saved_is_read_again_to_the_bit(make_adapter: Callable[..., Adap
     assert again.layer_names == adapter.layer_names
     for module in SHAPES:
         for half in ("a", "b"):
-            np.testing.assert_array_equal(again.get_weight(module, half), adapter.get_weight(module, half))
+            np.testing.assert_array_equal(
+                again.get_weight(module, half).value, adapter.get_weight(module, half).value
+            )
 
 
 def test_modules_that_are_scaled_differently_keep_their_deltas(
