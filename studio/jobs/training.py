@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from studio.contracts import BASE_ALONE, LowRankAdapter, Optimisation, Progress, TrainingRequest
@@ -108,7 +108,9 @@ def start_training(plan: TrainingPlan, base: BaseModel, tokenizer: Tokenizer, en
     PluginError
         The trainer breaks down.
     """
-    request = yield from prepare_training(plan, base, tokenizer, engine)
+    yield Progress(0, 0, f"Reading {plan.data.name}")
+    request = prepare_training(plan, base, tokenizer, engine)
+    yield Progress(0, 0, f"{plan.data.name}: {request.examples}")
     try:
         return (yield from plan.trainer.train(request, plan.options))
     except (StudioError, CancelledError, OSError, MemoryError):
@@ -121,18 +123,16 @@ def start_training(plan: TrainingPlan, base: BaseModel, tokenizer: Tokenizer, en
 
 def prepare_training(
     plan: TrainingPlan, base: BaseModel, tokenizer: Tokenizer, engine: LearningEngine
-) -> Work:
-    """Read what a plan names, and return the `TrainingRequest` of its trainer. Raises `StudioError`."""
-    yield Progress(0, 0, f"Reading {plan.data.name}")
+) -> TrainingRequest:
+    """Read what a plan names, and return what its trainer gets. Raises `StudioError`."""
     length = min(plan.max_length, engine.context_length)
-    found = read_examples(plan.data, tokenizer, max_length=length, pack=plan.pack)
-    yield Progress(0, 0, f"{plan.data.name}: {found}")
-    examples: Sequence[Example] = found
+    examples = read_examples(plan.data, tokenizer, max_length=length, pack=plan.pack)
     validation: Sequence[Example] = ()
     if plan.validation is not None:
         validation = read_examples(plan.validation, tokenizer, max_length=length, pack=plan.pack)
     elif plan.held_out:
-        examples, validation = hold_out(examples, plan.held_out, plan.held_out_seed)
+        learnt, validation = hold_out(examples, plan.held_out, plan.held_out_seed)
+        examples = replace(examples, items=learnt)
     if plan.start is not None and not isinstance(plan.start, LowRankAdapter):
         raise UnsupportedError(
             f"{plan.start.name} shows no factors that could learn on",

@@ -68,7 +68,8 @@ def run(
     request: TrainingRequest, options: LoraOptions, stop_after: int | None = None
 ) -> tuple[list[TrainingProgress], Trained | None]:
     """Run to the end, or close the run after a step."""
-    told, work = [], train_adapter(request, options)
+    told: list[TrainingProgress] = []
+    work = train_adapter(request, options)
     try:
         while stop_after is None or len(told) < stop_after:
             progress = next(work)
