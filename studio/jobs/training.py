@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from studio.contracts import BASE_ALONE, LowRankAdapter, Optimisation, Progress, TrainingRequest
 from studio.engine.memory import available_memory
 from studio.errors import CancelledError, PluginError, StudioError, UnsupportedError
@@ -16,7 +18,7 @@ from studio.learning.memory import check_memory, factor_bytes, training_memory
 from studio.learning.options import split_targets
 from studio.learning.run import TrainingRun
 from studio.learning.validation import hold_out
-from studio.lora.adapter import Adapter
+from studio.lora.adapter import Adapter, LoraFactors
 from studio.lora.creation import create_adapter
 from studio.lora.report import as_adapter, bind
 
@@ -206,5 +208,19 @@ def _beginning(request: TrainingRequest, options: LoraOptions) -> Adapter:
             name=request.name,
         )
     bound, _ = bind(as_adapter(request.start), request.base)
-    architecture = request.base.architecture
-    return Adapter(request.name, bound.factors, format="trainable", architecture=architecture, trainable=True)
+    return Adapter(
+        request.name,
+        {module: _rescaled(pair, options) for module, pair in bound.factors.items()},
+        format="trainable",
+        architecture=request.base.architecture,
+        trainable=True,
+    )
+
+
+def _rescaled(pair: LoraFactors, options: LoraOptions) -> LoraFactors:
+    """Return the same delta with the alpha that is asked for: steps are as large as those of a new adapter.
+
+    Files hold alphas that suit their numbers, not who learns on.
+    """
+    own = replace(pair, alpha=options.alpha, rank_stabilised=options.rank_stabilised)
+    return replace(own, b=pair.b * np.float32(pair.scaling / own.scaling)) if own.scaling else pair
