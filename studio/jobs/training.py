@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from studio.contracts import BASE_ALONE, LowRankAdapter, Optimisation, Progress, TrainingRequest
 from studio.engine.memory import available_memory
@@ -16,7 +18,7 @@ from studio.learning.memory import check_memory, factor_bytes, training_memory
 from studio.learning.options import split_targets
 from studio.learning.run import TrainingRun
 from studio.learning.validation import hold_out
-from studio.lora.adapter import Adapter
+from studio.lora.adapter import Adapter, LoraFactors
 from studio.lora.creation import create_adapter
 from studio.lora.report import as_adapter, bind
 
@@ -108,7 +110,9 @@ def start_training(plan: TrainingPlan, base: BaseModel, tokenizer: Tokenizer, en
     PluginError
         The trainer breaks down.
     """
-    request = yield from prepare_training(plan, base, tokenizer, engine)
+    yield Progress(0, 0, f"Reading {plan.data.name}")
+    request = prepare_training(plan, base, tokenizer, engine)
+    yield Progress(0, 0, f"{plan.data.name}: {request.examples}")
     try:
         return (yield from plan.trainer.train(request, plan.options))
     except (StudioError, CancelledError, OSError, MemoryError):
@@ -121,18 +125,16 @@ def start_training(plan: TrainingPlan, base: BaseModel, tokenizer: Tokenizer, en
 
 def prepare_training(
     plan: TrainingPlan, base: BaseModel, tokenizer: Tokenizer, engine: LearningEngine
-) -> Work:
-    """Read what a plan names, and return the `TrainingRequest` of its trainer. Raises `StudioError`."""
-    yield Progress(0, 0, f"Reading {plan.data.name}")
+) -> TrainingRequest:
+    """Read what a plan names, and return what its trainer gets. Raises `StudioError`."""
     length = min(plan.max_length, engine.context_length)
-    found = read_examples(plan.data, tokenizer, max_length=length, pack=plan.pack)
-    yield Progress(0, 0, f"{plan.data.name}: {found}")
-    examples: Sequence[Example] = found
+    examples = read_examples(plan.data, tokenizer, max_length=length, pack=plan.pack)
     validation: Sequence[Example] = ()
     if plan.validation is not None:
         validation = read_examples(plan.validation, tokenizer, max_length=length, pack=plan.pack)
     elif plan.held_out:
-        examples, validation = hold_out(examples, plan.held_out, plan.held_out_seed)
+        learnt, validation = hold_out(examples, plan.held_out, plan.held_out_seed)
+        examples = replace(examples, items=learnt)
     if plan.start is not None and not isinstance(plan.start, LowRankAdapter):
         raise UnsupportedError(
             f"{plan.start.name} shows no factors that could learn on",
@@ -206,5 +208,19 @@ def _beginning(request: TrainingRequest, options: LoraOptions) -> Adapter:
             name=request.name,
         )
     bound, _ = bind(as_adapter(request.start), request.base)
-    architecture = request.base.architecture
-    return Adapter(request.name, bound.factors, format="trainable", architecture=architecture, trainable=True)
+    return Adapter(
+        request.name,
+        {module: _rescaled(pair, options) for module, pair in bound.factors.items()},
+        format="trainable",
+        architecture=request.base.architecture,
+        trainable=True,
+    )
+
+
+def _rescaled(pair: LoraFactors, options: LoraOptions) -> LoraFactors:
+    """Return the same delta with the alpha that is asked for: steps are as large as those of a new adapter.
+
+    Files hold alphas that suit their numbers, not who learns on.
+    """
+    own = replace(pair, alpha=options.alpha, rank_stabilised=options.rank_stabilised)
+    return replace(own, b=pair.b * np.float32(pair.scaling / own.scaling)) if own.scaling else pair

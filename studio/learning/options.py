@@ -12,7 +12,7 @@ from studio.lora.initial import HIGHEST_RANK, Start
 
 @dataclass(frozen=True)
 class LoraOptions:
-    """How an adapter is trained. Rank, alpha, targets and start are of new ones; another keeps its own."""
+    """How an adapter is trained. Rank, targets and start are of new ones: another has its own."""
 
     rank: int = field(
         default=8, metadata={"help": "How many directions each weight learns.", "range": (1, HIGHEST_RANK)}

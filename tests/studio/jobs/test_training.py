@@ -68,7 +68,8 @@ def run(
     request: TrainingRequest, options: LoraOptions, stop_after: int | None = None
 ) -> tuple[list[TrainingProgress], Trained | None]:
     """Run to the end, or close the run after a step."""
-    told, work = [], train_adapter(request, options)
+    told: list[TrainingProgress] = []
+    work = train_adapter(request, options)
     try:
         while stop_after is None or len(told) < stop_after:
             progress = next(work)
@@ -157,6 +158,20 @@ def test_another_adapter_learns_on_beside_others_that_stay(
     assert (trained.adapter.modules, trained.adapter.ranks) == (tiny_adapter.modules, (2,))
     assert not np.array_equal(trained.adapter.factors["blk.0.attn_q.weight"].a, before)
     np.testing.assert_array_equal(tiny_adapter.factors["blk.0.attn_q.weight"].a, before)
+
+
+def test_an_adapter_that_learns_on_has_the_alpha_that_is_asked_for_and_the_same_delta(
+    make_request: MakeRequest, tiny_adapter: Adapter
+) -> None:
+    tiny_adapter.alpha = 0.0625
+    module = "blk.0.attn_q.weight"
+    still = replace(FAST, steps=1, learning_rate=1e-9, alpha=16.0)
+    _, trained = finished(make_request(start=tiny_adapter), still)
+    assert isinstance(trained.adapter, Adapter) and trained.adapter.alpha == 16.0
+    inputs = np.random.default_rng(2).normal(size=(3, 16)).astype(np.float32)
+    found, before = trained.adapter.delta(module, inputs), tiny_adapter.delta(module, inputs)
+    assert found is not None and before is not None
+    np.testing.assert_allclose(found, before, rtol=1e-5, atol=1e-7)
 
 
 def test_the_optimiser_is_whose_the_request_names(make_request: MakeRequest) -> None:
