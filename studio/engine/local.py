@@ -96,6 +96,7 @@ class LocalEngine:
         """Make this the base, with no adapters attached; where that fails, the old one stays as it was."""
         opened = OpenBase.load(base, self._backend, self._residency, reuse=self._reuse)
         self.close()
+        self._base = opened
 
     def prepare(self) -> bool:
         """Load the compiled kernels now instead of beside the first stream; say whether they can be used."""

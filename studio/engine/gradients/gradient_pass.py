@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from studio.engine import operator_gradients  # noqa: F401 (the rules: without them nothing flows back)
 from studio.engine.forward import BlendPass
 from studio.engine.gradients import operator_gradients  # noqa: F401 (the rules: without them nothing flows back)
 from studio.engine.gradients.traced import Traced
