@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 from studio.formats.gguf_file import GgufFile
 from studio.lora.dora import DoraAdapter
-from studio.lora.names import rotated_heads, rows_to_hugging_face
 from studio.lora.report import bind
 from studio_peft.loader import PeftLoader, PeftOptions
 
@@ -59,55 +59,14 @@ model.save_pretrained(folder)
 np.savez(out, one=logits[0], less=logits[1])
 """
 
-NAMES = {
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-}
 
-
-def hugging_face(base: GgufFile) -> dict[str, Any]:
-    """The base's weights as transformers has them."""
-    arrays: dict[str, Any] = {}
-    for name in base.tensors:
-        weight = base.dense(name)
-        heads = rotated_heads(name, base.architecture, base.metadata)
-        if heads is not None:
-            weight = rows_to_hugging_face(weight, heads)
-        parts = name.removesuffix(".weight").split(".")
-        if parts[0] == "blk":
-            arrays[f"model.layers.{parts[1]}.{NAMES[parts[2]]}.weight"] = weight
-    arrays["model.embed_tokens.weight"] = base.dense("token_embd.weight")
-    arrays["model.norm.weight"] = base.dense("output_norm.weight")
-    arrays["lm_head.weight"] = base.dense(
-        "output.weight" if "output.weight" in base.tensors else "token_embd.weight"
-    )
-    return arrays
-
-
-def test_logits_are_those_of_peft_at_any_scale(peers_python: str, data_dir: Path, tmp_path: Path) -> None:
+def test_logits_are_those_of_peft_at_any_scale(
+    peers_python: str, data_dir: Path, tmp_path: Path, hugging_face: Callable[..., Any]
+) -> None:
     base = GgufFile.open(data_dir / "architectures" / "mistral.gguf")
-    size = {
-        "vocab_size": base.tensors["token_embd.weight"].shape[0],
-        "hidden_size": base.metadata["llama.embedding_length"],
-        "intermediate_size": base.metadata["llama.feed_forward_length"],
-        "num_hidden_layers": base.metadata["llama.block_count"],
-        "num_attention_heads": base.metadata["llama.attention.head_count"],
-        "num_key_value_heads": base.metadata["llama.attention.head_count_kv"],
-        "head_dim": base.metadata["llama.attention.key_length"],
-    }
-    arrays = hugging_face(base) | {f"size {name}": np.array(value) for name, value in size.items()}
-    arrays |= {
-        "eps": np.array(base.metadata["llama.attention.layer_norm_rms_epsilon"]),
-        "theta": np.array(base.metadata["llama.rope.freq_base"]),
-        "tokens": np.array(TOKENS),
-    }
+    model = hugging_face(base)
+    arrays = {**model.weights, **{f"size {name}": np.array(value) for name, value in model.sizes.items()}}
+    arrays |= {"eps": np.array(model.epsilon), "theta": np.array(model.theta), "tokens": np.array(TOKENS)}
     np.savez(tmp_path / "weights.npz", **arrays)
     (tmp_path / "run.py").write_text(SCRIPT)
     files = [str(tmp_path / name) for name in ("run.py", "weights.npz", "adapter", "logits.npz")]

@@ -23,6 +23,8 @@ from studio.contracts import (
     BASE_ALONE,
     BlendChannel,
     BlendState,
+    Dropout,
+    Example,
     FloatArray,
     LowRankFactors,
     MetadataValue,
@@ -535,8 +537,18 @@ def take_every_path(engine: LocalEngine, base: MemoryBase | None = None) -> list
         *(evaluation.logits for evaluation in engine.evaluate_many(TOKENS, [BASE_ALONE, BLEND])),
         *(one.logits for one in engine.evaluate_batch([TOKENS, TOKENS[:3]], [BASE_ALONE, BLEND])),
         engine.evaluate([*TOKENS, 4], BASE_ALONE).logits,
+        *_learnt(engine),
         np.array(list(engine.generate(TOKENS, BLEND, Sampling(max_tokens=150)))),
     ]
+
+
+def _learnt(engine: LocalEngine) -> list[Any]:
+    examples = [Example.of(TOKENS), Example.of(TOKENS[:4], first=2)]
+    state = BlendState(BLEND.channels[:1])
+    (loss,) = engine.losses(examples, [BLEND])
+    found = engine.gradients(examples, state, train="a", dropout=Dropout(0.2, 1))
+    scales = np.array(list(found.scales["a"].values()))
+    return [np.array(loss.total), scales, *(pair.a for pair in found.factors.values())]
 
 
 @pytest.fixture

@@ -74,10 +74,13 @@ def test_it_multiplies_by_weights_of_several_types(
     def multiply() -> Any:
         weight = host.on(backend)
         assert weight.is_finite() and weight.nbytes == host.nbytes
-        return backend.to_host(weight @ backend.to_device(columns))
+        from_the_other_side = weight.matmul_transposed(backend.to_device(rows))
+        return backend.to_host(weight @ backend.to_device(columns)), backend.to_host(from_the_other_side)
 
-    product = backend.run(multiply)
+    rows = np.random.default_rng(1).standard_normal((12, 4), np.float32)
+    product, transposed = backend.run(multiply)
     assert np.linalg.norm(product - dense @ columns) < 1e-6 * np.linalg.norm(product)
+    assert np.linalg.norm(transposed - dense.T @ rows) < 1e-6 * np.linalg.norm(transposed)
 
 
 def test_float16_that_would_overflow_stays_float32() -> None:

@@ -70,7 +70,7 @@ def precise(base: Any, adapters: Mapping[str, DeltaAdapter]) -> Precise:
 
     wider = replace(
         weights,
-        embedding=weights.embedding.astype(np.float64),
+        embedding=np.asarray(weights.embedding, np.float64),
         linears={group: wide(linear) for group, linear in weights.linears.items()},
         experts={group: tuple(map(wide, parts)) for group, parts in weights.experts.items()},
         vectors={name: vector.astype(np.float64) for name, vector in weights.vectors.items()},

@@ -16,6 +16,7 @@ from studio.engine.local import LocalEngine
 from studio.engine.model import EMBEDDING, HEAD
 from studio.engine.models import ARCHITECTURES, experts, model_for
 from studio.engine.models.experts import choose
+from studio.engine.residency import Residency
 from studio.formats.gguf_file import GgufFile
 
 FOLDER = Path(__file__).parents[3] / "data" / "architectures"
@@ -188,6 +189,27 @@ def test_a_device_that_refuses_host_arrays_gives_the_same(
         found.append(engine.gradients(examples, blend, train="a"))
         engine.close()
     assert largest_distance(found[1], found[0]) < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("residency", ["dense", "quantised"])
+def test_a_real_device_gives_the_same(
+    cuda_device: str,
+    base: Any,
+    adapters: dict[str, Any],
+    blend: BlendState,
+    random_examples: Make,
+    residency: Residency,
+) -> None:
+    examples = random_examples(model_for(base).vocabulary_size, (9, 5))
+    found = []
+    for name in ("numpy", cuda_device):
+        engine = LocalEngine(choose_backend(name), residency)
+        engine.open(base)
+        engine.attach(adapters)
+        found.append(engine.gradients(examples, blend, train="a"))
+        engine.close()
+    assert largest_distance(found[1], found[0]) < 1e-3
 
 
 def test_every_architecture_is_tested() -> None:
