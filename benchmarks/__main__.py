@@ -17,6 +17,7 @@ NAMES = (
     "stack-size",
     "sweep",
     "combine",
+    "train",
     "reuse",
     "open",
     "norms",
@@ -25,7 +26,7 @@ NAMES = (
     "merge",
     "keep",
 )
-WITH_PEERS = NAMES[:8]
+WITH_PEERS = NAMES[:9]
 THREADS = "2"  # llama.cpp has as many
 
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from studio.contracts import BASE_ALONE, LowRankAdapter, Optimisation, Progress, TrainingRequest
-from studio.engine.memory import available_memory
 from studio.errors import CancelledError, PluginError, StudioError, UnsupportedError
 from studio.jobs.training_identity import run_identity
 from studio.learning.adamw import AdamW, AdamWOptions
 from studio.learning.checkpoint import Checkpoints
 from studio.learning.data import MAX_LENGTH, read_examples
-from studio.learning.memory import check_memory, factor_bytes, training_memory
+from studio.learning.memory import check_memory, factor_bytes
 from studio.learning.options import split_targets
 from studio.learning.run import TrainingRun
 from studio.learning.validation import hold_out
@@ -178,7 +177,7 @@ def train_adapter(request: TrainingRequest, options: LoraOptions, trainer: str =
     """
     if not request.examples:
         raise StudioError("there is nothing to learn", remedy="Give at least one example")
-    check_memory(training_memory(request, options), available_memory())
+    check_memory(request, options)
     optimisation = request.optimisation or Optimisation(AdamW(), AdamWOptions())
     adapter = _beginning(request, options)
     checkpoints = None

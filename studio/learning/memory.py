@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 from studio.errors import EngineError
 from studio.learning.options import split_targets
-from studio.lora.choosing import ALL_LINEAR, chosen_modules
-from studio.lora.report import EMBEDDING
-from studio.lora.targets import layer_of
+from studio.lora.choosing import chosen_modules
 
 if TYPE_CHECKING:
-    from studio.contracts import BaseModel, LowRankAdapter, TrainingRequest
+    from studio.contracts import BaseModel, GradientMemory, LowRankAdapter, TrainingRequest
     from studio.learning.options import LoraOptions
 
 COPIES = 9
@@ -36,24 +34,20 @@ def factor_bytes(base: BaseModel, start: LowRankAdapter | None, options: LoraOpt
 
 def training_memory(request: TrainingRequest, options: LoraOptions) -> int:
     """Estimate how many bytes a run takes beside the engine's weights."""
-    return COPIES * factor_bytes(request.base, request.start, options) + _pass_bytes(request)
+    return COPIES * factor_bytes(request.base, request.start, options) + _pass_memory(request, options).needed
 
 
-def _pass_bytes(request: TrainingRequest) -> int:
-    """Return the least that a pass over the longest example remembers: what enters each layer."""
-    base = request.base
-    longest = max(len(example.tokens) for example in (*request.examples, *request.validation))
-    width = base.tensors[EMBEDDING].shape[-1]
-    blocks = chosen_modules(base, [ALL_LINEAR])
-    layers = 1 + max(layer_of(name) or 0 for name in blocks)
-    outputs = sum(base.tensors[name].shape[-2] for name in blocks if layer_of(name) == 0)
-    return NUMBER * longest * (layers * width + 4 * outputs)
-
-
-def check_memory(needed: int, free: int | None) -> None:
+def check_memory(request: TrainingRequest, options: LoraOptions) -> None:
     """Refuse a run that cannot fit. Raises `EngineError`; where nobody tells what is free it may start."""
+    needed, free = training_memory(request, options), _pass_memory(request, options).available
     if free is not None and needed > free:
         raise EngineError(
             f"the run takes about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free",
-            remedy="Take shorter examples, a lower rank or fewer targets",
+            remedy="Take shorter examples, smaller batches, a lower rank or fewer targets",
         )
+
+
+def _pass_memory(request: TrainingRequest, options: LoraOptions) -> GradientMemory:
+    """Return what the gradients of the longest batch there may be take."""
+    longest = sorted(request.examples, key=lambda example: len(example.tokens))[-options.batch :]
+    return request.engine.gradient_memory(longest)

@@ -38,6 +38,7 @@ ROWS = {
     "stack-size": ["stack-size"],
     "sweep": ["sweep"],
     "combine": ["combine, svd to rank 8", "combine, error over the least"],
+    "train": ["train", "train, peak"],
     "reuse": ["reuse, one token more", "reuse, late gain", "reuse, first token"],
     "open": ["open"],
     "norms": ["norms", "norms, once per stack"],
@@ -50,6 +51,8 @@ UNITS = {
     "memory": "MB",
     "memory, dense": "MB",
     "merge, peak": "MB",
+    "train": "tokens/s",
+    "train, peak": "MB",
     "combine, error over the least": "x",
 }
 AGAINST_OURSELVES = {"stack-size": "ours with one", "sweep": "ours one by one", "reuse": "ours without"}
