@@ -12,6 +12,7 @@ from studio.cli.verification import (
     Prompts,
     Verify,
     agreement_as_json,
+    check_prompts,
     leave_if_failed,
     show_agreement,
     texts_of,
@@ -73,6 +74,7 @@ def convert(
     exporter = find_exporter(plugins, to, out)
     check_exporter_target(exporter, out)
     options = parse_options(option, "--option")
+    check_prompts(prompt, file, verify=verify)
     texts = texts_of(prompt, file)
     alphas = [] if alpha is None else [f"alpha={alpha}"]
     loader_options = known_options([*(loader_option or ()), *alphas], plugins)
@@ -100,7 +102,7 @@ def convert(
             if session.base is not None:
                 raise
             raise MismatchError(error.message, where=error.where, remedy=OPEN_BASE) from error
-        agreement = verify_export(session, out, plugins, texts) if verify else None
+        agreement = verify_export(session, request, out, plugins, texts) if verify else None
     finally:
         if session.base is not None:
             session.base.close()

@@ -13,6 +13,7 @@ from studio.cli.verification import (
     Prompts,
     Verify,
     agreement_as_json,
+    check_prompts,
     leave_if_failed,
     show_agreement,
     texts_of,
@@ -72,12 +73,13 @@ def export(
     check_exporter_target(exporter, out)
     options = parse_options(option, "--option")
     combination = find_combination(plugins, method, method_option, rank, energy)
+    check_prompts(prompt, file, verify=verify)
     texts = texts_of(prompt, file)
     with open_session(base, adapter, plugins, with_alpha(loader_option, alpha), gains) as session:
         assert session.base is not None
         request = ExportRequest(session.base, session.stack.by_key, session.stack.blend, combination)
         exported = write_export(request, exporter, out, options)
-        agreement = verify_export(session, out, plugins, texts) if verify else None
+        agreement = verify_export(session, request, out, plugins, texts) if verify else None
     result: dict[str, Any] = {
         "path": str(out),
         "format": exporter.name,

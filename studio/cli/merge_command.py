@@ -13,6 +13,7 @@ from studio.cli.verification import (
     Prompts,
     Verify,
     agreement_as_json,
+    check_prompts,
     leave_if_failed,
     show_agreement,
     texts_of,
@@ -104,6 +105,7 @@ def merge(
     from studio.registry import load_plugins
 
     check_target(out)
+    check_prompts(prompt, file, verify=verify)
     texts = texts_of(prompt, file)
     plugins = load_plugins(context.obj.safe_mode)
     exporter = find_exporter(plugins, EXPORTER, out)
@@ -121,7 +123,7 @@ def merge(
         request = ExportRequest(session.base, session.stack.by_key, session.stack.blend, combination)
         merged = write_export(request, exporter, out, options)
         assert isinstance(merged, Merged)
-        agreement = verify_export(session, out, plugins, texts) if verify else None
+        agreement = verify_export(session, request, out, plugins, texts) if verify else None
     if as_json:
         print_json(
             {
