@@ -70,7 +70,6 @@ from studio.lora.exported import (
     exported_parts,
     join_parts,
     pad_rank,
-    request_provenance,
 )
 from studio.lora.fusing import NamedPair
 from studio.lora.gains import PRESETS, curve, layer_count, over_layers, preset
@@ -88,6 +87,8 @@ from studio.lora.linear import LoraLinear
 from studio.lora.names import gguf_module, own_gguf_name, rotated_heads, rows_to_gguf, rows_to_hugging_face
 from studio.lora.placing import Placement, RowOrder, fit, place
 from studio.lora.predicting import predict_factors
+from studio.lora.provenance import files_in_use, request_provenance, source_name
+from studio.lora.rearranging import difference, negated, scaled, split_by_layer
 from studio.lora.saving import save_adapter
 from studio.lora.serving import check_modelfile, write_modelfile
 from studio.lora.stack import LoraStack
@@ -161,8 +162,10 @@ __all__ = [
     "create_adapter",
     "curve",
     "dense_delta",
+    "difference",
     "exported_modules",
     "exported_parts",
+    "files_in_use",
     "fit",
     "gguf_module",
     "hookimpl",
@@ -176,6 +179,7 @@ __all__ = [
     "load_base",
     "merge",
     "module_parts",
+    "negated",
     "never",
     "one_weight",
     "open_gguf",
@@ -196,6 +200,9 @@ __all__ = [
     "rows_to_gguf",
     "rows_to_hugging_face",
     "save_adapter",
+    "scaled",
+    "source_name",
+    "split_by_layer",
     "tokenizer_files",
     "total_param_count",
     "trainable_param_count",

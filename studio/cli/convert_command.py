@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.cli.command_line import Json, LoaderOptions, parse_path
+from studio.cli.command_line import Json, LoaderOptions, To, parse_path
 from studio.cli.output import finish, print_json
 from studio.cli.verification import (
     PromptFile,
@@ -31,10 +31,7 @@ def convert(
         str | None,
         typer.Option("--base", metavar="BASE", help="Its base: for names, row order and --verify."),
     ] = None,
-    to: Annotated[
-        str | None,
-        typer.Option("--to", metavar="FORMAT", help="An exporter by (a part of) its name, such as mlx."),
-    ] = None,
+    to: To = None,
     alpha: Annotated[
         float | None, typer.Option("--alpha", metavar="X", help="The alpha of a file that does not say it.")
     ] = None,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from studio.cli.combination import Energy, Method, MethodOptions, Rank
-from studio.cli.command_line import AdapterGains, Alpha, Base, Json, LoaderOptions, parse_path, with_alpha
+from studio.cli.command_line import AdapterGains, Alpha, Base, Json, LoaderOptions, To, parse_path, with_alpha
 from studio.cli.output import print_json
 from studio.cli.verification import (
     PromptFile,
@@ -32,10 +32,7 @@ def export(
         Path,
         typer.Option("-o", "--output", metavar="DST", help="The file or folder to write.", parser=parse_path),
     ],
-    to: Annotated[
-        str | None,
-        typer.Option("--to", metavar="FORMAT", help="An exporter by (a part of) its name, such as hugging."),
-    ] = None,
+    to: To = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", metavar="NAME=VALUE", help="An option of the exporter. Repeatable."),

@@ -19,7 +19,7 @@ from studio.formats.gguf_stream import TensorSlot, streaming_gguf
 from studio.formats.imatrix import read_imatrix
 from studio.formats.quantise import FLOAT_TYPES
 from studio.jobs.calibrating import own_windows, second_moments, text_windows
-from studio.jobs.merge_metadata import merged_values, protected_files
+from studio.jobs.merge_metadata import merged_values
 from studio.jobs.merge_options import Merged
 from studio.jobs.parallel import in_parallel
 from studio.lora.budget import candidates, promote
@@ -28,6 +28,7 @@ from studio.lora.exported import exported_modules
 from studio.lora.kept_delta import KeptDelta, Sums
 from studio.lora.merge_plan import KEEP, plan_tensors, without_grid
 from studio.lora.merging import MergedRows, PendingDelta, merge_rows, raw_model
+from studio.lora.provenance import files_in_use
 from studio.lora.verdict import verdict
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class _Merge:
         total = sum(len(list(plan.pieces())) for plan in self.plans.values())
         done = 0
         sums: dict[str, Sums] = {}
-        protected = protected_files(self.request)
+        protected = files_in_use(self.request)
         with streaming_gguf(self.path, values, slots, alignment, protected) as stream:
             for batch in self._batches():
                 moments = yield from self._moments(batch)
