@@ -23,6 +23,9 @@ from studio.cli.verification import (
 EXPORTER = "merged base (GGUF)"
 """The name of the exporter that merges."""
 
+KEEP = "keep"
+"""Every tensor keeps its type."""
+
 
 def parse_budget(text: str | float) -> float:
     """Read ``1.3x`` or ``1.3``; the default is a number already.
@@ -50,8 +53,14 @@ def merge(
         typer.Option("-o", "--output", metavar="OUT.gguf", help="The file to write.", parser=parse_path),
     ],
     type_name: Annotated[
-        str, typer.Option("--type", metavar="T", help="keep, or a type of llama.cpp such as F16 or Q4_K_M.")
-    ] = "keep",
+        str,
+        typer.Option(
+            "--type",
+            metavar="T",
+            help="keep, or a type of llama.cpp such as F16 or Q4_K_M.",
+            parser=lambda text: KEEP if text.lower() == KEEP else text.upper(),
+        ),
+    ] = KEEP,
     rounding: Annotated[
         Literal["auto", "nearest", "unbiased", "calibrated"],
         typer.Option("--rounding", help="How quantised weights are rounded."),

@@ -48,7 +48,8 @@ def stack(
     rank: Rank = 0,
     energy: Energy = 1.0,
     type_name: Annotated[
-        Literal["F32", "F16", "BF16", "Q8_0"], typer.Option("--type", help="How to store the weights.")
+        Literal["F32", "F16", "BF16", "Q8_0"],
+        typer.Option("--type", case_sensitive=False, help="How to store the weights."),
     ] = "F32",
     uniform_rank: Annotated[
         bool, typer.Option("--uniform-rank", help="One rank for all modules, filled up with zeros.")

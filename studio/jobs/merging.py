@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studio.contracts import Prediction, Progress
-from studio.errors import EngineError, MismatchError, UnsupportedError
+from studio.errors import EngineError, MismatchError, StudioError, UnsupportedError
 from studio.formats.disk_space import require_space
 from studio.formats.gguf_header import DEFAULT_ALIGNMENT
 from studio.formats.gguf_stream import TensorSlot, streaming_gguf
@@ -109,10 +109,13 @@ class _Merge:
     def run(self) -> Work:
         """Calibrate, choose finer types, and write."""
         base = self.request.base
-        require_space(self.path, round(base.file_size * self.options.budget))
+        written = sum(slot.nbytes for slot in self._slots().values())
+        require_space(self.path, max(written, round(base.file_size * self.options.budget)))
         yield from self._calibrate()
         if self.options.budget > 1:
             yield from self._spend()
+        if self.imatrix and not any(plan.quantised_anew for plan in self.plans.values()):
+            self.notes.append("No weight gets a new grid: the importance matrix was not needed.")
         values = merged_values(
             self.request,
             self.plans,
@@ -154,6 +157,12 @@ class _Merge:
     def _wanted_rounding(self) -> RoundingChoice:
         """Return how to round where there is something to choose, as asked for or as measures best."""
         asked = self.options.rounding
+        if self.options.calibration and asked not in ("auto", "calibrated"):
+            raise StudioError(
+                f"{asked} rounding reads no calibration text",
+                where="calibration",
+                remedy="Leave it out, or choose calibrated rounding",
+            )
         if asked != "auto":
             return asked
         if self.options.calibration:
@@ -178,6 +187,8 @@ class _Merge:
     def _calibrate(self) -> Work:
         """Find what to calibrate on; where the base does not run, rounding is unbiased unless asked for."""
         if not any(plan.storage.rounding == "calibrated" for plan in self.plans.values()):
+            if self.options.calibration:
+                self.notes.append("No weight is rounded that could be calibrated: the text was not read.")
             return
         try:
             if self.options.calibration:
