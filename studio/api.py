@@ -91,7 +91,6 @@ from studio.lora.exported import (
     exported_parts,
     join_parts,
     pad_rank,
-    request_provenance,
 )
 from studio.lora.fusing import NamedPair
 from studio.lora.gains import PRESETS, curve, layer_count, over_layers, preset
@@ -119,6 +118,8 @@ from studio.lora.nf4_linear import Nf4Linear, quantise_layers
 from studio.lora.parameter import Parameter
 from studio.lora.placing import Placement, RowOrder, fit, place
 from studio.lora.predicting import predict_factors
+from studio.lora.provenance import files_in_use, request_provenance, source_name
+from studio.lora.rearranging import difference, negated, scaled, split_by_layer
 from studio.lora.saving import save_adapter
 from studio.lora.serving import check_modelfile, write_modelfile
 from studio.lora.stack import LoraStack
@@ -217,8 +218,10 @@ __all__ = [
     "create_adapter",
     "curve",
     "dense_delta",
+    "difference",
     "exported_modules",
     "exported_parts",
+    "files_in_use",
     "fit",
     "gguf_module",
     "hookimpl",
@@ -233,6 +236,7 @@ __all__ = [
     "load_base",
     "merge",
     "module_parts",
+    "negated",
     "never",
     "one_weight",
     "open_gguf",
@@ -254,6 +258,9 @@ __all__ = [
     "rows_to_gguf",
     "rows_to_hugging_face",
     "save_adapter",
+    "scaled",
+    "source_name",
+    "split_by_layer",
     "tokenizer_files",
     "total_param_count",
     "train_adapter",

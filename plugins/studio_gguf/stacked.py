@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -9,17 +10,17 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from studio.api import (
-    Adapter,
     DeltaPart,
-    DoraAdapter,
     MismatchError,
     Progress,
     check_modelfile,
     exported_modules,
     exported_parts,
+    files_in_use,
     join_parts,
     pad_rank,
     predict_factors,
+    source_name,
     write_gguf_in_steps,
     write_modelfile,
 )
@@ -41,10 +42,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from studio.api import DeltaAdapter, ExportRequest, FloatArray, MetadataValue, Prediction, Work
+    from studio.api import ExportRequest, FloatArray, MetadataValue, Prediction, Work
 
 SOURCES = "lora_studio.stack.sources"
 SCALES = "lora_studio.stack.scales"
+GAINS = "lora_studio.stack.gains"
+METHOD = "lora_studio.stack.method"
+"""What the file was made of: names, scales and gains by module of the audible adapters, and the method."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +118,12 @@ class StackedExporter:
             if module == EMBEDDING:
                 a, b = b, a.T  # llama.cpp wants (vocab, r) and (embd, r)
             tensors[module + SUFFIX_A], tensors[module + SUFFIX_B] = a, b
-        in_use = [source for adapter in request.adapters.values() if (source := _source(adapter))]
         writing = write_gguf_in_steps(
             path,
             _metadata(request, alpha, rank),
             tensors,
             tensor_type=options.type,
-            protected=[*request.base.files, *in_use],
+            protected=files_in_use(request),
         )
         for step in writing:
             yield Progress(2 * len(modules) + step.done, 2 * len(modules) + step.total, step.message)
@@ -185,13 +188,11 @@ def _metadata(request: ExportRequest, alpha: float, uniform_rank: int | None) ->
         ADAPTER_TYPE: "lora",
         ALPHA: alpha,
         NAME: " + ".join(f"{adapter.name}*{scale:.4g}" for adapter, scale in audible),
-        SOURCES: [source.name if (source := _source(adapter)) else adapter.name for adapter, _ in audible],
+        SOURCES: [source_name(adapter) for adapter, _ in audible],
         SCALES: [repr(scale) for _, scale in audible],
+        GAINS: [json.dumps(dict(channel.gains.by_module)) for channel in request.state.channels],
+        METHOD: request.combination.method.name if request.combination else "sum",
     }
     if uniform_rank is not None:
         metadata |= {UNIFORM_RANK: uniform_rank, UNIFORM_ALPHA: alpha}
     return metadata
-
-
-def _source(adapter: DeltaAdapter) -> Path | None:
-    return adapter.source if isinstance(adapter, Adapter | DoraAdapter) else None

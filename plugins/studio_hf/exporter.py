@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from studio.api import (
-    Adapter,
     Exported,
     Prediction,
     Progress,
     exported_modules,
+    files_in_use,
     replacing_folder,
     request_provenance,
     require_space,
@@ -91,9 +91,7 @@ class HuggingFaceExporter:
             ]
         )
         texts, notes = tokenizer_files(base)
-        sources = [adapter.source for adapter in request.adapters.values() if isinstance(adapter, Adapter)]
-        in_use = [*base.files, *(source for source in sources if source is not None)]
-        with replacing_folder(path, request_provenance(request), in_use) as folder:
+        with replacing_folder(path, request_provenance(request), files_in_use(request)) as folder:
             texts = {"config.json": _json(config), **texts}
             if len(shards) > 1:
                 weight_map = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}

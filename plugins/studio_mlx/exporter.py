@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from studio.api import (
-    Adapter,
     DeltaPart,
     PendingTensor,
     Progress,
     UnsupportedError,
     exported_modules,
     exported_parts,
+    files_in_use,
     in_hugging_face_form,
     join_parts,
     pad_rank,
@@ -107,9 +107,7 @@ class MlxExporter:
         scale, factors = _one_scale({name: pad_rank(part, rank) for name, part in factors.items()})
         tensors = {key: PendingTensor.of(values) for key, values in _tensors(factors).items()}
         require_space(path, sum(tensor.nbytes(options.type) for tensor in tensors.values()))
-        sources = [adapter.source for adapter in request.adapters.values() if isinstance(adapter, Adapter)]
-        in_use = [*base.files, *(source for source in sources if source is not None)]
-        with replacing_folder(path, request_provenance(request), in_use) as folder:
+        with replacing_folder(path, request_provenance(request), files_in_use(request)) as folder:
             text = json.dumps(_configuration(factors, rank, scale, base), indent=4) + "\n"
             (folder / CONFIG).write_text(text, encoding="utf-8")
             for step in write_safetensors(folder / WEIGHTS, tensors, options.type):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from studio.api import (
-    Adapter,
     DeltaPart,
     Exported,
     PendingTensor,
     Progress,
     exported_modules,
     exported_parts,
+    files_in_use,
     hugging_face_module,
     in_hugging_face_form,
     join_parts,
@@ -113,9 +113,7 @@ class PeftExporter:
             "target_modules": _target_modules(linear, base),
             "target_parameters": sorted(routers.keys() | experts.parts.keys()) or None,
         }
-        sources = [adapter.source for adapter in request.adapters.values() if isinstance(adapter, Adapter)]
-        in_use = [*base.files, *(source for source in sources if source is not None)]
-        with replacing_folder(path, request_provenance(request), in_use) as folder:
+        with replacing_folder(path, request_provenance(request), files_in_use(request)) as folder:
             text = json.dumps(config, indent=2, sort_keys=True) + "\n"
             (folder / CONFIG).write_text(text, encoding="utf-8")
             for step in write_safetensors(folder / WEIGHTS, pending, options.type):

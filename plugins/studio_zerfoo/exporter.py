@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from studio.api import (
-    Adapter,
     Progress,
     UnsupportedError,
     exported_modules,
     exported_parts,
+    files_in_use,
     join_parts,
     pad_rank,
     predict_factors,
@@ -89,7 +89,5 @@ class ZerfooExporter:
             tensors[f"lora.{layer}.weight_b" if training else f"lora_b.{layer}"] = joined.b
         architecture = "lora" if options.dialect == "training" else request.base.architecture
         metadata: dict[str, MetadataValue] = {ARCHITECTURE: architecture, RANK: rank, ALPHA: alpha}
-        sources = [adapter.source for adapter in request.adapters.values() if isinstance(adapter, Adapter)]
-        in_use = [*request.base.files, *(source for source in sources if source is not None)]
-        for step in write_gguf_in_steps(path, metadata, tensors, protected=in_use):
+        for step in write_gguf_in_steps(path, metadata, tensors, protected=files_in_use(request)):
             yield Progress(len(modules) + step.done, len(modules) + step.total, step.message)

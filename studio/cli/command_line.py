@@ -38,6 +38,10 @@ LoaderOptions = Annotated[
         "--loader-option", metavar="NAME=VALUE", help="An option of the adapters' loader. Repeatable."
     ),
 ]
+To = Annotated[
+    str | None,
+    typer.Option("--to", metavar="FORMAT", help="An exporter by (a part of) its name, such as mlx."),
+]
 Alpha = Annotated[
     float | None,
     typer.Option("--alpha", help="The alpha of bare weights: short for --loader-option alpha=NUMBER."),

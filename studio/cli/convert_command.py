@@ -5,13 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.cli.command_line import Json, LoaderOptions, parse_path
+from studio.cli.command_line import Json, LoaderOptions, To, parse_path
 from studio.cli.output import finish, print_json
 from studio.cli.verification import (
     PromptFile,
     Prompts,
     Verify,
     agreement_as_json,
+    check_prompts,
     leave_if_failed,
     show_agreement,
     texts_of,
@@ -30,10 +31,7 @@ def convert(
         str | None,
         typer.Option("--base", metavar="BASE", help="Its base: for names, row order and --verify."),
     ] = None,
-    to: Annotated[
-        str | None,
-        typer.Option("--to", metavar="FORMAT", help="An exporter by (a part of) its name, such as mlx."),
-    ] = None,
+    to: To = None,
     alpha: Annotated[
         float | None, typer.Option("--alpha", metavar="X", help="The alpha of a file that does not say it.")
     ] = None,
@@ -73,6 +71,7 @@ def convert(
     exporter = find_exporter(plugins, to, out)
     check_exporter_target(exporter, out)
     options = parse_options(option, "--option")
+    check_prompts(prompt, file, verify=verify)
     texts = texts_of(prompt, file)
     alphas = [] if alpha is None else [f"alpha={alpha}"]
     loader_options = known_options([*(loader_option or ()), *alphas], plugins)
@@ -100,7 +99,7 @@ def convert(
             if session.base is not None:
                 raise
             raise MismatchError(error.message, where=error.where, remedy=OPEN_BASE) from error
-        agreement = verify_export(session, out, plugins, texts) if verify else None
+        agreement = verify_export(session, request, out, plugins, texts) if verify else None
     finally:
         if session.base is not None:
             session.base.close()

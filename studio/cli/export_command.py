@@ -6,13 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from studio.cli.combination import Energy, Method, MethodOptions, Rank
-from studio.cli.command_line import AdapterGains, Alpha, Base, Json, LoaderOptions, parse_path, with_alpha
+from studio.cli.command_line import AdapterGains, Alpha, Base, Json, LoaderOptions, To, parse_path, with_alpha
 from studio.cli.output import print_json
 from studio.cli.verification import (
     PromptFile,
     Prompts,
     Verify,
     agreement_as_json,
+    check_prompts,
     leave_if_failed,
     show_agreement,
     texts_of,
@@ -31,10 +32,7 @@ def export(
         Path,
         typer.Option("-o", "--output", metavar="DST", help="The file or folder to write.", parser=parse_path),
     ],
-    to: Annotated[
-        str | None,
-        typer.Option("--to", metavar="FORMAT", help="An exporter by (a part of) its name, such as hugging."),
-    ] = None,
+    to: To = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", metavar="NAME=VALUE", help="An option of the exporter. Repeatable."),
@@ -72,12 +70,13 @@ def export(
     check_exporter_target(exporter, out)
     options = parse_options(option, "--option")
     combination = find_combination(plugins, method, method_option, rank, energy)
+    check_prompts(prompt, file, verify=verify)
     texts = texts_of(prompt, file)
     with open_session(base, adapter, plugins, with_alpha(loader_option, alpha), gains) as session:
         assert session.base is not None
         request = ExportRequest(session.base, session.stack.by_key, session.stack.blend, combination)
         exported = write_export(request, exporter, out, options)
-        agreement = verify_export(session, out, plugins, texts) if verify else None
+        agreement = verify_export(session, request, out, plugins, texts) if verify else None
     result: dict[str, Any] = {
         "path": str(out),
         "format": exporter.name,

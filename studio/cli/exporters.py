@@ -1,6 +1,6 @@
 """Finding an exporter by what the command line says, and writing with it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from studio.cli.output import finish
@@ -33,9 +33,9 @@ def find_exporter(plugins: Plugins, name: str | None, target: Path) -> Exporter:
     return found[0]
 
 
-def check_exporter_target(exporter: Exporter, target: Path) -> None:
-    """Refuse a target before the work. Raises `SaveError`."""
-    (check_target if exporter.suffix else check_folder_target)(target)
+def check_exporter_target(exporter: Exporter, target: Path, protected: Iterable[Path] = ()) -> None:
+    """Refuse a target before the work, one of the protected files above all. Raises `SaveError`."""
+    (check_target if exporter.suffix else check_folder_target)(target, protected)
 
 
 def write_export(

@@ -48,7 +48,7 @@ def lint(
         for number, file in enumerate(files):
             if number:
                 print()
-            show(file)
+            show(file, alone=base is None)
     if any(finding["severity"] == "error" for file in files for finding in file["findings"]):
         raise typer.Exit(1)
 
@@ -75,11 +75,12 @@ def plain(finding: Any) -> dict[str, Any]:
     }
 
 
-def show(file: dict[str, Any]) -> None:
-    """Print the findings on one file for people."""
+def show(file: dict[str, Any], *, alone: bool) -> None:
+    """Print the findings on one file for people; `alone` says that it was read without a base."""
     print(f"{file['path']}: {file['format'] or 'refused'}")
     if not file["findings"]:
-        print("  nothing to report: every program that reads it reads it alike")
+        also = "; --base may tell more" if alone else ": every program that reads it reads it alike"
+        print(f"  nothing to report{also}")
     for finding in file["findings"]:
         for line in lines_of(finding):
             print(f"  {line}")

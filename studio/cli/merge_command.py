@@ -13,6 +13,7 @@ from studio.cli.verification import (
     Prompts,
     Verify,
     agreement_as_json,
+    check_prompts,
     leave_if_failed,
     show_agreement,
     texts_of,
@@ -21,6 +22,9 @@ from studio.cli.verification import (
 
 EXPORTER = "merged base (GGUF)"
 """The name of the exporter that merges."""
+
+KEEP = "keep"
+"""Every tensor keeps its type."""
 
 
 def parse_budget(text: str | float) -> float:
@@ -49,8 +53,14 @@ def merge(
         typer.Option("-o", "--output", metavar="OUT.gguf", help="The file to write.", parser=parse_path),
     ],
     type_name: Annotated[
-        str, typer.Option("--type", metavar="T", help="keep, or a type of llama.cpp such as F16 or Q4_K_M.")
-    ] = "keep",
+        str,
+        typer.Option(
+            "--type",
+            metavar="T",
+            help="keep, or a type of llama.cpp such as F16 or Q4_K_M.",
+            parser=lambda text: KEEP if text.lower() == KEEP else text.upper(),
+        ),
+    ] = KEEP,
     rounding: Annotated[
         Literal["auto", "nearest", "unbiased", "calibrated"],
         typer.Option("--rounding", help="How quantised weights are rounded."),
@@ -104,6 +114,7 @@ def merge(
     from studio.registry import load_plugins
 
     check_target(out)
+    check_prompts(prompt, file, verify=verify)
     texts = texts_of(prompt, file)
     plugins = load_plugins(context.obj.safe_mode)
     exporter = find_exporter(plugins, EXPORTER, out)
@@ -121,7 +132,7 @@ def merge(
         request = ExportRequest(session.base, session.stack.by_key, session.stack.blend, combination)
         merged = write_export(request, exporter, out, options)
         assert isinstance(merged, Merged)
-        agreement = verify_export(session, out, plugins, texts) if verify else None
+        agreement = verify_export(session, request, out, plugins, texts) if verify else None
     if as_json:
         print_json(
             {

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 
 import typer
 
@@ -15,7 +16,7 @@ from studio.engine.local import LocalEngine
 from studio.engine.residency import Residency
 from studio.engine.tokenizer import Tokenizer
 from studio.errors import StudioError
-from studio.jobs.opening import adapter_loader, load_adapter, open_base
+from studio.jobs.opening import adapter_loader, load_adapter, open_base, recognises_adapter
 from studio.resources import resolve
 from studio.session.opened import LoadedAdapter
 from studio.session.session import Session
@@ -84,11 +85,17 @@ def open_adapter(
     StudioError
         If it is refused, or an option's value is.
     """
-    path = resolve(location).expanduser()
-    names = _option_names(adapter_loader(path, plugins)) if options and path.exists() else set()
-    own = {name: value for name, value in options.items() if name in names}
+    own = own_options(resolve(location).expanduser(), plugins, options)
     loaded: LoadedAdapter = finish(load_adapter(location, base, plugins, own))
     return loaded
+
+
+def own_options(path: Path, plugins: Plugins, options: Mapping[str, str]) -> dict[str, str]:
+    """Return those of the options that the loader of this adapter has; none of what is no adapter."""
+    if not options or not recognises_adapter(path, plugins):
+        return {}
+    names = _option_names(adapter_loader(path, plugins))
+    return {name: value for name, value in options.items() if name in names}
 
 
 def _option_names(loader: AdapterLoader) -> set[str]:

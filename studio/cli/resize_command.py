@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from studio.cli.combination import Energy, Rank
-from studio.cli.command_line import Json, LoaderOptions, parse_path
+from studio.cli.command_line import Alpha, Json, LoaderOptions, parse_path, with_alpha
 from studio.cli.output import finish, print_json, print_table
 
 
@@ -32,6 +32,7 @@ def resize(
         str | None, typer.Option("--base", metavar="BASE", help="Its base: for names and the order of rows.")
     ] = None,
     loader_option: LoaderOptions = None,
+    alpha: Alpha = None,
     as_json: Json = False,
 ) -> None:
     """Cut an adapter to a smaller rank (GGUF).
@@ -40,9 +41,11 @@ def resize(
     the error of every rank.
     """
     from studio.cli.adapter_writing import say_written, write_adapter
+    from studio.cli.exporters import find_exporter
     from studio.cli.opening import known_options, open_adapter
     from studio.errors import UnsupportedError
     from studio.formats.atomic import check_target
+    from studio.jobs.exporting import STACKED
     from studio.jobs.opening import open_base
     from studio.lora.adapter import Adapter
     from studio.lora.algebra import RankLimit, cut_error, error_curve
@@ -57,7 +60,7 @@ def resize(
         if not limit:
             raise typer.BadParameter("give a limit, such as --rank 8")
     plugins = load_plugins(context.obj.safe_mode)
-    options = known_options(loader_option, plugins)
+    options = known_options(with_alpha(loader_option, alpha), plugins)
     host = None if base is None else finish(open_base(base, plugins)).base
     try:
         adapter = open_adapter(source, host, plugins, options).adapter
@@ -69,9 +72,9 @@ def resize(
         values = finish(spectra(adapter))
         if out is not None:
             cut = finish(resized(adapter, limit))
-            write_adapter(cut, host or StandInBase(cut), out, plugins)
+            write_adapter(cut, host or StandInBase(cut), out, find_exporter(plugins, STACKED, out))
             error = cut_error(values, [cut.rank(module) for module in adapter.modules])
-            say_written(cut, out, {"error": error}, as_json=as_json)
+            say_written(cut, out, as_json=as_json, error=error)
             return
     finally:
         if host is not None:

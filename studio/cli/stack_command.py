@@ -21,6 +21,7 @@ from studio.cli.verification import (
     Prompts,
     Verify,
     agreement_as_json,
+    check_prompts,
     leave_if_failed,
     show_agreement,
     texts_of,
@@ -47,7 +48,8 @@ def stack(
     rank: Rank = 0,
     energy: Energy = 1.0,
     type_name: Annotated[
-        Literal["F32", "F16", "BF16", "Q8_0"], typer.Option("--type", help="How to store the weights.")
+        Literal["F32", "F16", "BF16", "Q8_0"],
+        typer.Option("--type", case_sensitive=False, help="How to store the weights."),
     ] = "F32",
     uniform_rank: Annotated[
         bool, typer.Option("--uniform-rank", help="One rank for all modules, filled up with zeros.")
@@ -75,6 +77,7 @@ def stack(
     from studio.registry import load_plugins
 
     check_target(out)
+    check_prompts(prompt, file, verify=verify)
     texts = texts_of(prompt, file)
     plugins = load_plugins(context.obj.safe_mode)
     exporter = find_exporter(plugins, STACKED, out)
@@ -85,7 +88,7 @@ def stack(
         request = ExportRequest(session.base, session.stack.by_key, session.stack.blend, combination)
         write_export(request, exporter, out, options)
         command = llama_server_command(session.base.path, out)
-        agreement = verify_export(session, out, plugins, texts) if verify else None
+        agreement = verify_export(session, request, out, plugins, texts) if verify else None
     if as_json:
         proof = {} if agreement is None else {"verified": agreement_as_json(agreement)}
         print_json({"path": str(out), "bytes": out.stat().st_size, **proof})

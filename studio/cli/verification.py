@@ -1,6 +1,6 @@
 """What the commands that verify an export share: the texts, the work, and how its result is shown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,8 @@ from studio.contracts import Plugins
 from studio.session.session import Session
 
 if TYPE_CHECKING:
-    from studio.jobs.verifying import Agreement
+    from studio.contracts import ExportRequest
+    from studio.jobs.agreement import Agreement
 
 FAILED = 3
 """The exit code where a file was verified and found wanting."""
@@ -43,15 +44,42 @@ def texts_of(prompts: Sequence[str] | None, file: Path | None) -> list[str]:
     return texts or verification_texts()
 
 
+def check_prompts(prompts: Sequence[str] | None, file: Path | None, *, verify: bool) -> None:
+    """Refuse texts to verify on where nothing is verified.
+
+    Raises
+    ------
+    typer.BadParameter
+        Such a text is given without --verify.
+    """
+    if not verify and (prompts or file is not None):
+        raise typer.BadParameter("it is a text for --verify", param_hint="--prompt" if prompts else "--file")
+
+
 def verify_export(
     session: Session,
+    request: "ExportRequest",
     exported: Path,
     plugins: Plugins,
     texts: Sequence[str],
     backend: str = "auto",
     weights: Any = "auto",
+    options: Mapping[str, object] | None = None,
 ) -> "Agreement":
-    """Verify an exported file against the session's blend, with progress on stderr.
+    """Verify an exported file against what was asked for, with progress on stderr.
+
+    Parameters
+    ----------
+    session
+        Its tokenizer cuts the texts.
+    request
+        The blend and, where there is one, the method it is combined by.
+    exported, plugins, texts
+        The file, whose loaders read it, and what to compare on.
+    backend, weights
+        Where and how it runs.
+    options
+        Of the loader that reads an exported adapter.
 
     Raises
     ------
@@ -60,17 +88,21 @@ def verify_export(
     """
     from studio.cli.opening import tokenizer_of
     from studio.cli.output import finish
-    from studio.contracts import ExportRequest
     from studio.engine.backend import choose_backend
     from studio.engine.local import LocalEngine
     from studio.jobs.verifying import verify
 
-    assert session.base is not None
     tokenizer = tokenizer_of(session)
-    request = ExportRequest(session.base, session.stack.by_key, session.stack.blend)
     tokens = [tokenizer.encode(text) for text in texts]
     agreement: Agreement = finish(
-        verify(request, exported, tokens, plugins, lambda: LocalEngine(choose_backend(backend), weights))
+        verify(
+            request,
+            exported,
+            tokens,
+            plugins,
+            lambda: LocalEngine(choose_backend(backend), weights),
+            options or {},
+        )
     )
     return agreement
 
@@ -87,6 +119,8 @@ def agreement_as_json(agreement: "Agreement") -> dict[str, Any]:
         "mean_kl": agreement.mean_kl,
         "max_kl": agreement.max_kl,
         "effect": agreement.effect,
+        "method": agreement.method or None,
+        "moved": agreement.moved,
         "top1": agreement.top1,
         "max_error": agreement.max_error,
         "relative_error": agreement.relative_error,
@@ -97,8 +131,11 @@ def agreement_as_json(agreement: "Agreement") -> dict[str, Any]:
 def show_agreement(agreement: "Agreement") -> None:
     """Print the result for people."""
     mean, most = agreement.mean_kl, agreement.max_kl
-    print(f"distance    {mean:.3g} nats on average, {most:.3g} at most, KL(live || file)")
-    print(f"effect      {agreement.effect:.3g} nats on average, KL(live || base)")
+    blend = "combined" if agreement.method else "live"
+    print(f"distance    {mean:.3g} nats on average, {most:.3g} at most, KL({blend} || file)")
+    print(f"effect      {agreement.effect:.3g} nats on average, KL({blend} || base)")
+    if agreement.method:
+        print(f"method      {agreement.moved:.3g} nats on average, KL(combined || live): {agreement.method}")
     print(f"likeliest   the same token at {agreement.top1:.1%} of {agreement.positions} positions")
     print(f"logits      {agreement.relative_error:.2g} relative, {agreement.max_error:.3g} at most")
     if agreement.modules:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from studio.cli.combination import Energy, Method, MethodOptions, Rank
 from studio.cli.command_line import (
     AdapterGains,
     Alpha,
@@ -41,6 +42,10 @@ def verify(
     gains: AdapterGains = None,
     loader_option: LoaderOptions = None,
     alpha: Alpha = None,
+    method: Method = None,
+    method_option: MethodOptions = None,
+    rank: Rank = 0,
+    energy: Energy = 1.0,
     backend: Backend = "auto",
     weights: Residency = "auto",
     as_json: Json = False,
@@ -48,16 +53,23 @@ def verify(
     """Compare an exported file with the blend it was made of.
 
     An adapter is put on the base at scale 1, a model runs by itself. The exit code is 3 where it differs by
-    more than its type explains.
+    more than its type explains. A blend that was exported by a method, or cut, is made by that again.
     """
-    from studio.cli.opening import open_session
+    from studio.cli.combination import find_combination
+    from studio.cli.opening import known_options, open_session, own_options
+    from studio.contracts import ExportRequest
     from studio.registry import load_plugins
     from studio.resources import resolve
 
     texts = texts_of(prompt, file)
     plugins = load_plugins(context.obj.safe_mode)
-    with open_session(base, adapter, plugins, with_alpha(loader_option, alpha), gains) as session:
-        agreement = verify_export(session, resolve(exported).expanduser(), plugins, texts, backend, weights)
+    combination = find_combination(plugins, method, method_option, rank, energy)
+    path, options = resolve(exported).expanduser(), with_alpha(loader_option, alpha)
+    with open_session(base, adapter, plugins, options, gains) as session:
+        assert session.base is not None
+        request = ExportRequest(session.base, session.stack.by_key, session.stack.blend, combination)
+        own = own_options(path, plugins, known_options(options, plugins))
+        agreement = verify_export(session, request, path, plugins, texts, backend, weights, own)
     if as_json:
         print_json(agreement_as_json(agreement))
     else:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from studio.jobs.verifying import Agreement
+    from studio.jobs.agreement import Agreement
 
 
 class VerificationDialog(QDialog):
@@ -86,12 +86,21 @@ class VerificationDialog(QDialog):
 def agreement_facts(agreement: Agreement) -> list[tuple[str, str]]:
     """Return a result as (name, text), in the order to read."""
     mean, most = agreement.mean_kl, agreement.max_kl
+    blend = "combined" if agreement.method else "live"
     facts = [
-        ("Distance", f"{mean:.3g} nats on average, {most:.3g} at most: KL(live ‖ file)"),
-        ("Effect", f"{agreement.effect:.3g} nats on average: KL(live ‖ base), what the blend changes at all"),
+        ("Distance", f"{mean:.3g} nats on average, {most:.3g} at most: KL({blend} ‖ file)"),
+        (
+            "Effect",
+            f"{agreement.effect:.3g} nats on average: KL({blend} ‖ base), what the blend changes at all",
+        ),
         ("Likeliest token", f"the same at {agreement.top1:.1%} of {agreement.positions} positions"),
         ("Logits", f"off by {agreement.max_error:.3g} at most, {agreement.relative_error:.2g} relative"),
     ]
+    if agreement.method:
+        moved = (
+            f"{agreement.moved:.3g} nats on average: KL(combined ‖ live), what it changes of what is heard"
+        )
+        facts.insert(2, (f"Combined by {agreement.method}", moved))
     if agreement.modules:
         kept = sorted(agreement.modules, key=lambda one: one.kept)
         middle, least = kept[len(kept) // 2], kept[0]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studio.contracts import Exported
 from studio.errors import CancelledError, PluginError, SaveError, StudioError
 from studio.formats.atomic import check_target
 from studio.formats.atomic_folder import check_folder_target
+from studio.lora.provenance import files_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from studio.contracts import Exporter, ExportRequest, Work
 
@@ -35,8 +36,8 @@ def export(request: ExportRequest, exporter: Exporter, path: Path, options: Any)
     PluginError
         If the exporter breaks down.
     """
-    check = check_target if exporter.suffix else check_folder_target
-    check(path, protected=_files_in_use(request))
+    check = check_target if exporter.suffix else check_folder_target  # here, where no plugin can forget to
+    check(path, protected=files_in_use(request))
     with _exclusively(path):
         try:
             result = yield from exporter.export(request, path, options)
@@ -47,12 +48,6 @@ def export(request: ExportRequest, exporter: Exporter, path: Path, options: Any)
                 f"it broke down: {type(error).__name__}: {error}", where=f"exporter {exporter.name}"
             ) from error
     return result if isinstance(result, Exported) else Exported(path)
-
-
-def _files_in_use(request: ExportRequest) -> list[Path]:
-    """Return what every exporter must not overwrite, checked here so that a plugin cannot forget to."""
-    sources = [getattr(adapter, "source", None) for adapter in request.adapters.values()]
-    return [*request.base.files, *(source for source in sources if isinstance(source, Path))]
 
 
 @contextmanager

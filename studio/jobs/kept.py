@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studio.contracts import Progress
+from studio.engine.model import EMBEDDING
 from studio.lora.combining import combined_delta, dense_delta
 from studio.lora.exported import exported_modules
-from studio.lora.report import EMBEDDING
 
 if TYPE_CHECKING:
     from studio.contracts import BaseModel, ExportRequest, FloatArray, Work

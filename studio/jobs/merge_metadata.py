@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from studio.formats.gguf_packing import pack_metadata
 from studio.formats.quantisation_mixes import QUANTISATION_VERSION
-from studio.lora.adapter import Adapter
 from studio.lora.merge_plan import KEEP, file_type
 from studio.lora.merging import raw_model
+from studio.lora.provenance import source_name, source_of
 from studio.session.fingerprint import adapter_fingerprint, base_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from studio.contracts import DeltaAdapter, ExportRequest, MetadataValue
+    from studio.contracts import ExportRequest, MetadataValue
     from studio.lora.merging import TensorPlan
 
 ARCHITECTURE = "general.architecture"
@@ -65,20 +65,14 @@ def merged_values(
     return kept | packed
 
 
-def protected_files(request: ExportRequest) -> list[Path]:
-    """Return what a merge must not overwrite: the base's files, and the adapters'."""
-    sources = [_source(adapter) for adapter in request.adapters.values()]
-    return [*request.base.files, *(source for source in sources if source is not None)]
-
-
 def _provenance(request: ExportRequest, rounding: str, seed: int) -> dict[str, MetadataValue]:
     """Say what the file was made of: base, adapters, how loud each was, and how they were combined."""
     names, digests, scales, gains = [], [], [], []
     for channel in request.state.channels:
         adapter = request.adapters[channel.key]
-        source = _source(adapter)
-        names.append(source.name if source else adapter.name)
-        digests.append(adapter_fingerprint(source) if source else "")
+        source = source_of(adapter)
+        names.append(source_name(adapter))
+        digests.append(adapter_fingerprint(source) if source is not None and source.exists() else "")
         scales.append(repr(channel.scale))
         gains.append(json.dumps(dict(channel.gains.by_module)))
     combination = request.combination
@@ -94,9 +88,3 @@ def _provenance(request: ExportRequest, rounding: str, seed: int) -> dict[str, M
         "lora_studio.merge.rounding": rounding,
         "lora_studio.merge.seed": seed,
     }
-
-
-def _source(adapter: DeltaAdapter) -> Path | None:
-    """Return the file or folder that an adapter was read from, while it is there."""
-    source = adapter.source if isinstance(adapter, Adapter) else None
-    return source if source is not None and source.exists() else None

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studio.contracts import Prediction, Progress
-from studio.errors import EngineError, MismatchError, UnsupportedError
+from studio.errors import EngineError, MismatchError, StudioError, UnsupportedError
 from studio.formats.disk_space import require_space
 from studio.formats.gguf_header import DEFAULT_ALIGNMENT
 from studio.formats.gguf_stream import TensorSlot, streaming_gguf
 from studio.formats.imatrix import read_imatrix
 from studio.formats.quantise import FLOAT_TYPES
 from studio.jobs.calibrating import own_windows, second_moments, text_windows
-from studio.jobs.merge_metadata import merged_values, protected_files
+from studio.jobs.merge_metadata import merged_values
 from studio.jobs.merge_options import Merged
 from studio.jobs.parallel import in_parallel
 from studio.lora.budget import candidates, promote
@@ -28,6 +28,7 @@ from studio.lora.exported import exported_modules
 from studio.lora.kept_delta import KeptDelta, Sums
 from studio.lora.merge_plan import KEEP, plan_tensors, without_grid
 from studio.lora.merging import MergedRows, PendingDelta, merge_rows, raw_model
+from studio.lora.provenance import files_in_use
 from studio.lora.verdict import verdict
 
 if TYPE_CHECKING:
@@ -108,10 +109,13 @@ class _Merge:
     def run(self) -> Work:
         """Calibrate, choose finer types, and write."""
         base = self.request.base
-        require_space(self.path, round(base.file_size * self.options.budget))
+        written = sum(slot.nbytes for slot in self._slots().values())
+        require_space(self.path, max(written, round(base.file_size * self.options.budget)))
         yield from self._calibrate()
         if self.options.budget > 1:
             yield from self._spend()
+        if self.imatrix and not any(plan.quantised_anew for plan in self.plans.values()):
+            self.notes.append("No weight gets a new grid: the importance matrix was not needed.")
         values = merged_values(
             self.request,
             self.plans,
@@ -126,7 +130,7 @@ class _Merge:
         total = sum(len(list(plan.pieces())) for plan in self.plans.values())
         done = 0
         sums: dict[str, Sums] = {}
-        protected = protected_files(self.request)
+        protected = files_in_use(self.request)
         with streaming_gguf(self.path, values, slots, alignment, protected) as stream:
             for batch in self._batches():
                 moments = yield from self._moments(batch)
@@ -153,6 +157,12 @@ class _Merge:
     def _wanted_rounding(self) -> RoundingChoice:
         """Return how to round where there is something to choose, as asked for or as measures best."""
         asked = self.options.rounding
+        if self.options.calibration and asked not in ("auto", "calibrated"):
+            raise StudioError(
+                f"{asked} rounding reads no calibration text",
+                where="calibration",
+                remedy="Leave it out, or choose calibrated rounding",
+            )
         if asked != "auto":
             return asked
         if self.options.calibration:
@@ -177,6 +187,8 @@ class _Merge:
     def _calibrate(self) -> Work:
         """Find what to calibrate on; where the base does not run, rounding is unbiased unless asked for."""
         if not any(plan.storage.rounding == "calibrated" for plan in self.plans.values()):
+            if self.options.calibration:
+                self.notes.append("No weight is rounded that could be calibrated: the text was not read.")
             return
         try:
             if self.options.calibration:

@@ -24,7 +24,7 @@ from studio.session.opened import AdapterSource, LoadedAdapter, OpenedBase
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from studio.contracts import AdapterLoader, BaseModel, Plugins, Work
+    from studio.contracts import AdapterLoader, BaseModel, ModelLoader, Plugins, Work
     from studio.engine.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -53,9 +53,7 @@ def open_base(location: str | Path, plugins: Plugins, adapter_sources: Sequence[
     location, path = _located(location)
     steps = 2 + len(adapter_sources)
     yield Progress(0, steps, f"Opening {path.name}")
-    loader = recognising(path, plugins.model_loaders)
-    if loader is None:
-        raise _refusal(path, plugins)
+    loader = model_loader(path, plugins)
     base = _guarded(loader.name, lambda: loader.load(path, loader.Options()))
     try:
         yield Progress(1, steps, "Reading the tokenizer")
@@ -137,6 +135,14 @@ def read_adapter(
         return LoadedAdapter(adapter, report, location, adapter_fingerprint(found.source), dict(options))
 
 
+def model_loader(path: Path, plugins: Plugins) -> ModelLoader:
+    """Return the loader that opens the model of a path. Raises `FormatError` if none does."""
+    loader = recognising(path, plugins.model_loaders)
+    if loader is None:
+        raise _refusal(path, plugins)
+    return loader
+
+
 def adapter_loader(path: Path, plugins: Plugins) -> AdapterLoader:
     """Return the loader that reads the adapter of a path. Raises `FormatError` if none does."""
     with found_adapter(path, plugins.adapter_loaders) as found:
@@ -154,14 +160,20 @@ def _located(location: str | Path) -> tuple[str, Path]:
     """Return a location in the form that sessions keep, and the path it stands for."""
     path = resources.resolve(str(location)).expanduser()
     if not path.exists():
-        raise FormatError("there is no such file or folder", path=path, remedy="Check the path")
+        raise _missing(path)
     if resources.is_package_reference(str(location)):
         return str(location), path
     return os.path.abspath(path), path
 
 
+def _missing(path: Path) -> FormatError:
+    return FormatError("there is no such file or folder", path=path, remedy="Check the path")
+
+
 def _refusal(path: Path, plugins: Plugins) -> StudioError:
     """Say why a path is not opened as what it was given as."""
+    if not path.exists():
+        return _missing(path)
     if holds_adapter(path, plugins.adapter_loaders) and not is_zip(path):
         return FormatError("this is an adapter, not a base", path=path, remedy="Open its base first")
     if recognising(path, plugins.model_loaders):

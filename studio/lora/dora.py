@@ -10,6 +10,7 @@ import numpy as np
 
 from studio.contracts import DeltaPart
 from studio.engine.low_rank import low_rank_delta
+from studio.engine.model import EMBEDDING, HEAD
 from studio.errors import FormatError, MismatchError, UnsupportedError
 from studio.lora.adapter import Adapter
 from studio.lora.combining import dense_delta
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from studio.contracts import BaseModel, Finding, FloatArray
     from studio.lora.adapter import LoraFactors
-
-EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 
 _CHUNK = 1 << 20
 """How many weights are float64 at once, in elements: 8 MB."""
@@ -192,7 +191,7 @@ class DoraAdapter:
     def _weight(self, module: str) -> FloatArray:
         """Return W as float32 ``(out, in)``; an output without a weight of its own is the embedding."""
         base = self._bound_base()
-        return base.dense(EMBEDDING if module == OUTPUT and OUTPUT not in base.tensors else module)
+        return base.dense(EMBEDDING if module == HEAD and HEAD not in base.tensors else module)
 
     def _bound_base(self) -> BaseModel:
         if self._base is None:

@@ -8,10 +8,10 @@ import numpy as np
 
 from studio.contracts import DeltaPart, LowRankAdapter, ScaledDelta
 from studio.engine.low_rank import weight_shape
+from studio.engine.model import EMBEDDING, HEAD
 from studio.errors import MismatchError, StudioError, UnsupportedError
-from studio.lora.adapter import Adapter, listing
+from studio.lora.adapter import listing
 from studio.lora.combining import module_parts
-from studio.lora.report import EMBEDDING, OUTPUT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def exported_modules(
     """
     shapes = {module: info.shape for module, info in request.base.tensors.items()}
     if tied_output and EMBEDDING in shapes:
-        shapes.setdefault(OUTPUT, shapes[EMBEDDING])
+        shapes.setdefault(HEAD, shapes[EMBEDDING])
     found: set[str] = set()
     for channel in request.state.channels:
         adapter = request.adapters[channel.key]
@@ -142,25 +142,6 @@ def pad_rank(part: DeltaPart, rank: int) -> DeltaPart:
     return DeltaPart(_padded(part.a, -2, missing), _padded(part.b, -1, missing), part.scale)
 
 
-def request_provenance(request: ExportRequest) -> dict[str, object]:
-    """Say what an export was made of, as JSON has it: adapters by file name, and their scales."""
-    channels = []
-    for channel in request.state.channels:
-        adapter = request.adapters[channel.key]
-        source = adapter.source if isinstance(adapter, Adapter) else None
-        entry: dict[str, object] = {
-            "adapter": source.name if source else adapter.name,
-            "scale": channel.scale,
-        }
-        if channel.gains.by_module:
-            entry["gains"] = dict(channel.gains.by_module)
-        channels.append(entry)
-    made: dict[str, object] = {"base": request.base.path.name, "adapters": channels}
-    if request.combination is not None:
-        made["method"] = request.combination.method.name
-    return made
-
-
 def _padded(array: FloatArray, axis: int, count: int) -> FloatArray:
     widths = [(0, 0)] * array.ndim
     widths[axis] = (0, count)
@@ -168,7 +149,7 @@ def _padded(array: FloatArray, axis: int, count: int) -> FloatArray:
 
 
 def _missing(adapter: DeltaAdapter, missing: Sequence[str], request: ExportRequest) -> MismatchError:
-    tied = missing == [OUTPUT] and EMBEDDING in request.base.tensors
+    tied = missing == [HEAD] and EMBEDDING in request.base.tensors
     why = ", which ties its output to its embedding" if tied else ""
     return MismatchError(
         f"{adapter.name} acts on modules that {request.base.name} lacks: {listing(missing, 3)}{why}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -13,7 +14,7 @@ from studio.lora.algebra import compress
 from studio.lora.resizing import as_factors
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Collection, Generator, Mapping
     from pathlib import Path
 
     from studio.contracts import BaseModel, FloatArray, TensorInfo
@@ -35,12 +36,23 @@ class TunedWeights(Protocol):
         """Return one as float32."""
 
 
-def extract(base: BaseModel, tuned: TunedWeights, limit: RankLimit) -> Generator[Progress, None, Adapter]:
+def extract(
+    base: BaseModel, tuned: TunedWeights, limit: RankLimit, left_out: Collection[str] = ()
+) -> Generator[Progress, None, Adapter]:
     """Return the adapter nearest to W_tuned - W_base in every module, within the limit on the rank.
 
     By a truncated SVD of the difference, randomised where the matrix is large (Halko et al. 2011,
     https://arxiv.org/abs/0909.4061); one pair of weights is in memory at a time. Modules that did not change
     get no factors; vectors, such as norms and biases, cannot get any, and a note tells which of them changed.
+
+    Parameters
+    ----------
+    base, tuned
+        The two models.
+    limit
+        On the rank of every module.
+    left_out
+        Weights that the adapter's format cannot act on; a note tells how much of the change they have.
 
     Raises
     ------
@@ -49,6 +61,8 @@ def extract(base: BaseModel, tuned: TunedWeights, limit: RankLimit) -> Generator
     """
     common = [name for name in base.tensors if name in tuned.tensors]
     factors, vectors = {}, []
+    lost: dict[str, float] = {}
+    whole = 0.0
     for done, name in enumerate(common):
         yield Progress(done, len(common), f"Extracting {name}")
         if base.tensors[name].shape != tuned.tensors[name].shape:
@@ -70,6 +84,11 @@ def extract(base: BaseModel, tuned: TunedWeights, limit: RankLimit) -> Generator
             continue
         if change.ndim == 1:
             vectors.append(name)
+            continue
+        norm = float(np.linalg.norm(change))
+        whole = math.hypot(whole, norm)
+        if name in left_out:
+            lost[name] = norm
         else:
             factors[name] = as_factors(compress(change, limit))
     if not factors:
@@ -79,4 +98,8 @@ def extract(base: BaseModel, tuned: TunedWeights, limit: RankLimit) -> Generator
             remedy="Take the base that this model was tuned from",
         )
     notes = [f"Changed as well, but no adapter holds vectors: {listing(vectors, 3)}"] if vectors else []
+    notes += [
+        f"{name} changed as well, by {100 * norm / whole:.2g}% of the norm of all changes, and was left out"
+        for name, norm in lost.items()
+    ]
     return Adapter(tuned.path.stem, factors, format="extracted", architecture=base.architecture, notes=notes)

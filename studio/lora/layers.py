@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from studio.engine.model import EMBEDDING
 from studio.errors import MismatchError
-from studio.lora.report import EMBEDDING, adaptable_modules
+from studio.lora.report import adaptable_modules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from studio.contracts import Finding
+from studio.engine.model import EMBEDDING, HEAD
 from studio.lora.adapter import Adapter, listing
 from studio.lora.dora import DoraAdapter
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     from studio.contracts import BaseModel
     from studio.lora.dora import AnyAdapter
-
-EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 
 EXPORT = "Export the blend with the studio: its stacked adapter carries the scales in its factors"
 
@@ -51,7 +50,7 @@ class Subject:
     @property
     def ties_output(self) -> bool:
         """Whether the base's output is its embedding."""
-        return self.base is not None and OUTPUT not in self.base.tensors
+        return self.base is not None and HEAD not in self.base.tensors
 
 
 def lint(adapter: AnyAdapter, base: BaseModel | None, unmatched: tuple[str, ...]) -> tuple[Finding, ...]:
@@ -154,7 +153,7 @@ def silent_alpha(subject: Subject) -> Finding | None:
 
 def tied_output(subject: Subject) -> Finding | None:
     """Tell of an adapter on an output that the base does not have by itself."""
-    if OUTPUT not in subject.adapter.factors or not subject.ties_output:
+    if HEAD not in subject.adapter.factors or not subject.ties_output:
         return None
     return Finding(
         "tied-output",
@@ -162,7 +161,7 @@ def tied_output(subject: Subject) -> Finding | None:
         "It acts on the output of a base that ties it to the embedding; here it acts on the output alone",
         (("llama.cpp", "its converter and its loader refuse the adapter"),),
         "Merge it: the merged model has an output of its own",
-        (OUTPUT,),
+        (HEAD,),
     )
 
 
@@ -171,7 +170,7 @@ def tied_embedding(subject: Subject) -> Finding | None:
     factors = subject.adapter.factors
     if EMBEDDING not in factors or not subject.ties_output:
         return None
-    also = " and its output" if OUTPUT in factors else " alone"
+    also = " and its output" if HEAD in factors else " alone"
     return Finding(
         "tied-embedding",
         "warning",

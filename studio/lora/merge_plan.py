@@ -7,12 +7,12 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from studio.engine.model import EMBEDDING, HEAD
 from studio.errors import UnsupportedError
 from studio.formats.grids import LAYOUTS
 from studio.formats.quantisation_mixes import MIXES, mix_types
 from studio.formats.quantise import FLOAT_TYPES, can_quantise
 from studio.lora.merging import TensorPlan
-from studio.lora.report import EMBEDDING, OUTPUT
 from studio.lora.storing import Storage, storage_for
 
 if TYPE_CHECKING:
@@ -62,19 +62,19 @@ def plan_tensors(
     """
     tensors: dict[str, TensorInfo] = {}
     sources = {}
-    parts = OUTPUT not in base.tensors and not {EMBEDDING, OUTPUT}.isdisjoint(modules)
+    parts = HEAD not in base.tensors and not {EMBEDDING, HEAD}.isdisjoint(modules)
     if parts and base.architecture in ALWAYS_TIED:
         raise UnsupportedError(
             f"the blend tells embedding and output apart, and in {base.architecture} llama.cpp cannot",
             path=base.path,
-            where=EMBEDDING if EMBEDDING in modules else OUTPUT,
+            where=EMBEDDING if EMBEDDING in modules else HEAD,
             remedy="Give that weight the gain 0, or export an adapter",
         )
     for name, info in base.tensors.items():
         tensors[name], sources[name] = info, name
         if name == EMBEDDING and parts:
-            tensors[OUTPUT] = replace(info, name=OUTPUT)
-            sources[OUTPUT] = EMBEDDING
+            tensors[HEAD] = replace(info, name=HEAD)
+            sources[HEAD] = EMBEDDING
     if type_name == KEEP:
         types = {name: info.type_name for name, info in tensors.items()}
     else:

@@ -62,6 +62,12 @@ class TensorPlan:
         """Whether its bytes stay as they are."""
         return not self.changed and self.storage.type_name == self.base_type
 
+    @property
+    def quantised_anew(self) -> bool:
+        """Whether a grid is fitted to its rows, which an importance matrix weights."""
+        storage = self.storage
+        return not self.copied and storage.grid == "new" and storage.type_name not in FLOAT_TYPES
+
     def sample(self, runs: int, rows: int) -> list[slice]:
         """Choose about so many runs of so many rows all over the tensor, each within one expert."""
         pieces = list(self.pieces())

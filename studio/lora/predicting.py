@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from studio.contracts import Prediction
+from studio.engine.model import EMBEDDING
 from studio.formats.gguf_writer import slot_of
-from studio.lora.report import EMBEDDING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

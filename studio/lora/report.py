@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, overload
 
+from studio.engine.model import EMBEDDING, HEAD
 from studio.errors import FormatError, MismatchError
 from studio.lora.adapter import Adapter, LoraFactors, listing
 from studio.lora.analysis import BlendNorms
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
     from studio.contracts import BaseModel, Finding, LowRankAdapter
     from studio.lora.dora import AnyAdapter
-
-
-EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def adaptable_modules(base: BaseModel) -> tuple[str, ...]:
         if len(info.shape) in (2, 3)
         and name.endswith(".weight")
         and not name.endswith("_norm.weight")
-        and (name.startswith("blk.") or name in (EMBEDDING, OUTPUT))
+        and (name.startswith("blk.") or name in (EMBEDDING, HEAD))
     )
 
 
@@ -143,7 +141,7 @@ def _shapes(base: BaseModel) -> dict[str, tuple[int, ...]]:
     """Return the shape of every weight that an adapter can act on, an output tied to the embedding too."""
     shapes = {module: base.tensors[module].shape for module in adaptable_modules(base)}
     if EMBEDDING in shapes:
-        shapes.setdefault(OUTPUT, shapes[EMBEDDING])
+        shapes.setdefault(HEAD, shapes[EMBEDDING])
     return shapes
 
 
@@ -165,7 +163,7 @@ def _check_architecture(adapter: Adapter, base: BaseModel) -> None:
 def _report(adapter: AnyAdapter, base: BaseModel | None, unmatched: tuple[str, ...]) -> AdapterReport:
     low_rank = adapter.low_rank if isinstance(adapter, DoraAdapter) else adapter
     notes = list(adapter.notes)
-    if base is not None and OUTPUT in low_rank.factors and OUTPUT not in base.tensors:
+    if base is not None and HEAD in low_rank.factors and HEAD not in base.tensors:
         notes.append("The base ties its output to its embedding. The adapter acts on its output alone")
     matched = len(low_rank.factors)
     adaptable = () if base is None else adaptable_modules(base)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from studio.engine.model import EMBEDDING
 from studio.errors import MismatchError, SaveError
 from studio.formats.gguf_writer import write_gguf
 from studio.lora.adapter import Adapter
 from studio.lora.injection import adapter_of
-from studio.lora.report import EMBEDDING
 
 if TYPE_CHECKING:
     from studio.contracts import FloatArray, MetadataValue

@@ -27,7 +27,7 @@ def verdict(kept: Sequence[KeptDelta]) -> str:
         How much of the delta each quantised module keeps; empty where none is quantised.
     """
     if not kept:
-        return "No merged weight is quantised, so the blend is kept."
+        return "No merged weight is quantised, so rounding loses nothing of the blend."
     type_name = Counter(module.type_name for module in kept).most_common(1)[0][0]
     share = float(np.median([module.kept for module in kept]))
     error = float(np.median([module.error for module in kept]))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from studio.gui.controllers.norms import NormsController
     from studio.gui.main_window import MainWindow
     from studio.gui.notices import Notices
-    from studio.jobs.verifying import Agreement
+    from studio.jobs.agreement import Agreement
     from studio.session.session import Session
 
 WHOLE = RankLimit()

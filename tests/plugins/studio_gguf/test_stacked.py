@@ -161,6 +161,8 @@ def test_keys_names_and_shapes_are_llama_cpps(
     assert values["general.name"] == "adapter1*0.8 + adapter2*-0.5"
     assert values["lora_studio.stack.sources"] == ["adapter1", "adapter2"]
     assert values["lora_studio.stack.scales"] == ["0.8", "-0.5"]
+    assert values["lora_studio.stack.gains"] == ["{}", "{}"]
+    assert values["lora_studio.stack.method"] == "sum"
     shapes = {tensor.name: tuple(int(size) for size in reversed(tensor.shape)) for tensor in reader.tensors}
     assert shapes == {
         "token_embd.weight.lora_a": (32, 1),  # (vocab, rank): the other way up

@@ -73,7 +73,7 @@ def test_in_f16_nothing_is_lost(
 ) -> None:
     found = merged(exporter, request_, tmp_path / "out.gguf", type="F16")
     assert distance(live[0], found.path) < 1e-4
-    assert found.notes == ("No merged weight is quantised, so the blend is kept.",)
+    assert found.notes == ("No merged weight is quantised, so rounding loses nothing of the blend.",)
 
 
 @pytest.mark.parametrize(("rounding", "least", "most"), [("nearest", 0.6, 1.2), ("unbiased", 0.0, 0.35)])

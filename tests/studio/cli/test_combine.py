@@ -168,3 +168,29 @@ def test_what_tuning_changed_becomes_an_adapter(cli: Cli, files: Path) -> None:
     for name in ("base.gguf", "tuned.gguf"):
         refused = cli("extract", files / "base.gguf", files / "tuned.gguf", "-o", files / name)
         assert (refused.code, "in use" in refused.err) == (1, True)
+
+
+def test_a_tuned_embedding_goes_where_it_can_be_held(cli: Cli, files: Path) -> None:
+    """The base has no output of its own: llama.cpp takes no adapter on its embedding, PEFT does."""
+    random = np.random.default_rng(3)
+    base, embedding = files / "tied.gguf", {"token_embd.weight": random.standard_normal((30, 16), "f4")}
+    weights = {name: random.standard_normal(shape, "f4") for name, shape in SHAPES.items()}
+    write_gguf(base, ARCHITECTURE, weights | embedding)
+    tuned = {name: values + np.float32(0.1) for name, values in (weights | embedding).items()}
+    write_gguf(files / "tied-tuned.gguf", ARCHITECTURE, tuned)
+    both = (base, files / "tied-tuned.gguf", "--rank", 2)
+    written = cli("extract", *both, "-o", files / "e.gguf", "--json").json
+    (note,) = written["notes"]
+    assert note.startswith("token_embd.weight changed as well") and "was left out" in note
+    assert note in cli("extract", *both, "-o", files / "e.gguf").out
+    whole = cli("extract", *both, "-o", files / "e", "--json").json
+    assert whole["notes"] == []
+    found = cli("inspect", files / "e", "--base", base, "--json").json["files"][0]
+    assert found["modules"] == len(SHAPES) + 1
+
+
+def test_bare_weights_are_resized_with_their_alpha(cli: Cli, adapters_dir: Path, files: Path) -> None:
+    bare = files / "bare.safetensors"
+    bare.write_bytes((adapters_dir / "smollm2-python" / "adapter_model.safetensors").read_bytes())
+    assert "--alpha" in cli("resize", bare).err
+    assert cli("resize", bare, "--alpha", 16, "--json").json["errors"][0] == 1

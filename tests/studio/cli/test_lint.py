@@ -33,7 +33,9 @@ def test_people_are_told_the_remedy(cli: Cli, adapters_dir: Path, data_dir: Path
     assert outcome.code == 0
     assert "warning: It is rsLoRA" in outcome.out
     assert "    remedy: Export the blend" in outcome.out
-    assert "nothing to report" in outcome.out
+    assert "nothing to report; --base may tell more" in outcome.out
+    outcome = cli("lint", data_dir / "smollm2-fortune-f16.gguf", "--base", DEMO_BASE)
+    assert "nothing to report: every program that reads it reads it alike" in outcome.out
 
 
 def test_a_refused_adapter_is_a_finding_and_exits_with_1(cli: Cli, tmp_path: Path) -> None:

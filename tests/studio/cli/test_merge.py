@@ -30,13 +30,13 @@ def test_it_writes_a_model_that_is_verified(cli: Cli, base: Path, adapter: Path,
     found = cli(*arguments, "--json").json
     assert found["path"] == str(out)
     assert found["bytes"] == out.stat().st_size
-    assert found["notes"] == ["No merged weight is quantised, so the blend is kept."]
+    assert found["notes"] == ["No merged weight is quantised, so rounding loses nothing of the blend."]
     assert found["kept"] == {}
 
 
 def test_it_says_how_much_of_the_delta_is_kept(cli: Cli, base: Path, adapter: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
-    arguments = ("merge", base, "--adapter", adapter, "-o", out, "--type", "Q8_0")
+    arguments = ("merge", base, "--adapter", adapter, "-o", out, "--type", "q8_0")
     found = cli(*arguments, "--json").json
     assert set(found["types"].values()) == {"Q8_0"}
     assert found["kept"].keys() == found["types"].keys()

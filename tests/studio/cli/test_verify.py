@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,37 @@ def test_the_text_can_come_from_a_file(cli: Cli, base: Path, adapter: Path, tmp_
     cli("stack", base, "--adapter", adapter, "-o", out)
     assert cli("verify", base, "--adapter", adapter, out, "--file", text, "--json").json["positions"] > 5
     assert cli("verify", base, "--adapter", adapter, out, "--file", tmp_path / "missing").code == 1
+
+
+def test_a_blend_by_a_method_is_verified_as_that(cli: Cli, base: Path, adapter: Path, tmp_path: Path) -> None:
+    blend = ("--adapter", f"{adapter}:0.5", "--adapter", f"{adapter}:-1")
+    method = ("--method", "ties", "--method-option", "density=0.3", "--rank", 2)
+    out = tmp_path / "out.gguf"
+    proof = cli("stack", base, *blend, *method, "-o", out, "--verify", "--json").json["verified"]
+    assert (proof["passed"], proof["method"]) == (True, "ties, cut")
+    assert proof["moved"] > 1e-3
+    assert cli("verify", base, *blend, *method, out, "--json").json == proof
+    assert cli("verify", base, *blend, out).code == 3
+    shown = cli("verify", base, *blend, *method, out)
+    assert "KL(combined || live): ties, cut" in shown.out
+
+
+def test_bare_weights_are_verified_with_their_alpha(
+    cli: Cli, base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    bare = tmp_path / "bare.safetensors"
+    bare.write_bytes((adapter / "adapter_model.safetensors").read_bytes())
+    outcome = cli("verify", base, "--adapter", adapter, bare, "--alpha", config["lora_alpha"])
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["stack", "merge", "export", "convert"])
+def test_a_text_to_verify_on_needs_verify(
+    cli: Cli, base: Path, adapter: Path, tmp_path: Path, command: str
+) -> None:
+    blend = (adapter, "--base", base) if command == "convert" else (base, "--adapter", adapter)
+    outcome = cli(command, *blend, "-o", tmp_path / "out.gguf", "--prompt", "the fox")
+    assert outcome.code == 2
+    assert "it is a text for --verify" in outcome.err
+    assert not (tmp_path / "out.gguf").exists()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,9 @@ import pytest
 from studio.contracts import BASE_ALONE, BlendState, Combination, ExportRequest, FloatArray, Progress
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
-from studio.errors import EngineError, FormatError, MismatchError, SaveError, StudioError, UnsupportedError
+from studio.errors import MismatchError, SaveError, StudioError, UnsupportedError
 from studio.formats import gguf_stream
+from studio.formats.disk_space import RESERVE
 from studio.formats.gguf_file import GgufFile
 from studio.formats.gguf_packing import pack_metadata
 from studio.formats.gguf_stream import TensorSlot, streaming_gguf
@@ -463,39 +466,28 @@ def test_an_importance_matrix_is_used_and_must_fit(quantised: GgufFile, tmp_path
         merged_with(7)
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xfe\xff"])
-def test_what_is_no_calibration_text_is_refused(smollm2_path: Path, tmp_path: Path, data: bytes) -> None:
-    base = GgufFile.open(smollm2_path)
-    path = tmp_path / "text"
-    path.write_bytes(data)
-    with pytest.raises(FormatError, match="text"):
-        calibrating.text_windows(base, path)
-    with pytest.raises(FormatError, match="cannot be read"):
-        calibrating.text_windows(base, tmp_path / "none")
-    base.close()
-
-
-def test_a_text_is_cut_into_windows_of_one_pass(smollm2_path: Path, tmp_path: Path) -> None:
-    base = GgufFile.open(smollm2_path)
-    path = tmp_path / "text"
-    path.write_text("the quick brown fox " * 200, encoding="utf-8")
-    windows = calibrating.text_windows(base, path)
-    base.close()
-    assert [len(window) for window in windows[:-1]] == [256] * (len(windows) - 1)
-    assert sum(len(window) for window in windows) == 801
-
-
-def test_a_model_without_a_first_token_cannot_write_its_own(quantised: GgufFile) -> None:
+def test_what_an_option_does_not_do_is_told(quantised: GgufFile, tmp_path: Path) -> None:
     request = request_of(quantised, adapter_of(quantised, linear_modules(quantised)))
-    without = replace(request, base=_WithoutTokens(quantised))
-    with pytest.raises(EngineError, match="Give a calibration text"):
-        finish(calibrating.own_windows(without, 0))
+    tensors = {"blk.0.attn_q.weight.in_sum2": np.ones((1, 64), "f4")}
+    tensors["blk.0.attn_q.weight.counts"] = np.ones((1, 1), "f4")
+    write_gguf(tmp_path / "imatrix.gguf", {"general.architecture": "llama"}, tensors)
+    (tmp_path / "text.txt").write_text("the quick brown fox")
+    options = MergeOptions(rounding="unbiased", imatrix=str(tmp_path / "imatrix.gguf"))
+    merged = finish(merge(request, tmp_path / "out.gguf", options))
+    assert merged.notes[0] == "No weight gets a new grid: the importance matrix was not needed."
+    options = MergeOptions(type="F16", calibration=str(tmp_path / "text.txt"))
+    merged = finish(merge(request, tmp_path / "out.gguf", options))
+    assert merged.notes[0] == "No weight is rounded that could be calibrated: the text was not read."
+    with pytest.raises(StudioError, match="nearest rounding reads no calibration text"):
+        finish(merge(request, tmp_path / "out.gguf", replace(options, rounding="nearest")))
 
 
-class _WithoutTokens:
-    def __init__(self, base: GgufFile) -> None:
-        self._base = base
-        self.metadata = {key: value for key, value in base.metadata.items() if not key.endswith("_token_id")}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._base, name)
+def test_the_room_for_a_larger_type_is_asked_for_before_the_work(
+    quantised: GgufFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_of(quantised, adapter_of(quantised, linear_modules(quantised)))
+    free = quantised.file_size + RESERVE + 1000  # as much as the base takes: too little for twice its bits
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    work = merge(request, tmp_path / "out.gguf", MergeOptions(type="Q8_0", rounding="calibrated"))
+    with pytest.raises(SaveError, match="MB free"):
+        next(work)

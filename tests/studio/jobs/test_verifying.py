@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from studio.contracts import BASE_ALONE, Engine, ExportRequest
+from studio.contracts import BASE_ALONE, Combination, Engine, ExportRequest
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
-from studio.errors import EngineError, FormatError, MismatchError
+from studio.errors import EngineError, FormatError, MismatchError, UnsupportedError
 from studio.formats.gguf_file import GgufFile
 from studio.formats.gguf_writer import write_gguf
-from studio.jobs.verifying import Agreement, stored_type, verify
+from studio.jobs.agreement import Agreement
+from studio.jobs.verifying import stored_type, verify
+from studio.lora.adapter import Adapter
+from studio.lora.algebra import RankLimit
+from studio.lora.limiting import limited
 from studio.lora.stack import LoraStack
 from studio.registry import Registry, load_plugins
 
@@ -94,7 +99,11 @@ def test_another_blend_fails(request_: ExportRequest, plugins: Registry, tmp_pat
     assert not agreement.passed
     assert agreement.top1 < 1
     assert agreement.max_kl >= agreement.mean_kl > 0
-    assert "differently" in agreement.verdict or "gone" in agreement.verdict
+    assert agreement.lost > 1.1
+    assert (
+        agreement.verdict
+        == "The file is another model: it is farther from the live blend than the bare base is."
+    )
 
 
 def merge(request: ExportRequest, path: Path, share: float, **options: Any) -> Path:
@@ -154,6 +163,60 @@ def test_the_measures_are_those_of_the_logits(
     assert agreement.top1 == (one.argmax(-1) == other.argmax(-1)).mean()
 
 
+@pytest.fixture(scope="module")
+def two(base: GgufFile, data_dir: Path, request_: ExportRequest) -> LoraStack:
+    """The fixture's adapter at 0.5, and its negative on half of the modules."""
+    (adapter,) = request_.adapters.values()
+    assert isinstance(adapter, Adapter)
+    half = dict(list(adapter.factors.items())[::2])
+    stack = LoraStack()
+    stack.push(adapter, 0.5)
+    stack.push(adapter.with_factors(half), -0.3)
+    return stack
+
+
+@pytest.mark.parametrize("method", ["ties", "dare_linear", "task_arithmetic"])
+def test_what_a_method_merges_is_held_against_what_it_makes(
+    base: GgufFile, plugins: Registry, two: LoraStack, tmp_path: Path, method: str
+) -> None:
+    found = next(one for one in plugins.combine_methods if one.name == method)
+    options = found.Options(lambda_=0.4) if method == "task_arithmetic" else found.Options()
+    request = ExportRequest(base, two.by_key, two.blend, Combination(found, options))
+    path = written(plugins, request, "merged base (GGUF)", tmp_path / "merged.gguf", type="F32")
+    agreement: Agreement = finish(verify(request, path, TEXTS, plugins, make_engine))
+    assert (agreement.passed, agreement.method) == (True, method)
+    assert agreement.moved > 100 * agreement.mean_kl  # it is another blend than the one on the desk
+    assert agreement.verdict == "The file answers as the combined blend does."
+    assert all(one.kept == pytest.approx(1, abs=1e-3) for one in agreement.modules)
+    live = ExportRequest(base, two.by_key, two.blend)
+    as_heard: Agreement = finish(verify(live, path, TEXTS, plugins, make_engine))
+    assert not as_heard.passed and as_heard.moved == 0
+
+
+def test_a_cut_adapter_is_held_against_the_cut_blend(
+    base: GgufFile, plugins: Registry, two: LoraStack, tmp_path: Path
+) -> None:
+    request = ExportRequest(base, two.by_key, two.blend, limited(None, RankLimit(1)))
+    path = written(plugins, request, "stacked adapter (GGUF)", tmp_path / "out.gguf")
+    agreement: Agreement = finish(verify(request, path, TEXTS, plugins, make_engine))
+    assert (agreement.passed, agreement.method, agreement.type_name) == (True, "sum, cut", "F32")
+    assert agreement.moved > 100 * agreement.mean_kl
+
+
+def test_an_adapter_may_lie_in_a_folder_or_an_archive(
+    request_: ExportRequest, plugins: Registry, tmp_path: Path
+) -> None:
+    folder, archive = tmp_path / "within", tmp_path / "out.zip"
+    folder.mkdir()
+    directory = written(plugins, request_, "PEFT directory", folder / "out", type="F16")
+    with zipfile.ZipFile(archive, "w") as packed:
+        for file in directory.iterdir():
+            packed.write(file, f"inside/{file.name}")
+    for path in (folder, archive, directory / "adapter_config.json"):
+        agreement: Agreement = finish(verify(request_, path, TEXTS, plugins, make_engine))
+        assert (agreement.kind, agreement.type_name, agreement.passed) == ("adapter", "F16", True), path
+
+
 def test_long_texts_are_cut(request_: ExportRequest, plugins: Registry, tmp_path: Path) -> None:
     path = written(plugins, request_, "stacked adapter (GGUF)", tmp_path / "out.gguf")
     agreement: Agreement = finish(verify(request_, path, [list(range(5, 205))], plugins, make_engine))
@@ -183,6 +246,10 @@ def test_what_cannot_be_compared_is_refused(
 ) -> None:
     with pytest.raises(EngineError, match="no text"):
         finish(verify(request_, tmp_path, [[]], plugins, make_engine))
+    with pytest.raises(UnsupportedError, match="does not read this folder back"):
+        finish(verify(request_, tmp_path, TEXTS, plugins, make_engine))
+    with pytest.raises(FormatError, match="no such file"):
+        finish(verify(request_, tmp_path / "missing", TEXTS, plugins, make_engine))
     (tmp_path / "text.gguf").write_text("no model")
     with pytest.raises(FormatError, match="neither a base nor an adapter"):
         finish(verify(request_, tmp_path / "text.gguf", TEXTS, plugins, make_engine))
@@ -190,9 +257,11 @@ def test_what_cannot_be_compared_is_refused(
         finish(verify(request_, smollm2_path, TEXTS, plugins, make_engine))
 
 
-def test_an_adapter_is_judged_by_its_coarsest_type(
+def test_an_adapter_is_judged_by_its_coarsest_type_where_that_is_known(
     request_: ExportRequest, plugins: Registry, tmp_path: Path
 ) -> None:
     path = written(plugins, request_, "stacked adapter (GGUF)", tmp_path / "out.gguf", type="Q8_0")
     assert stored_type(path, "adapter") == "Q8_0"
     assert stored_type(path, "model") in ("F16", "Q8_0")
+    (tmp_path / "old.bin").write_bytes(b"ggla is no format whose header is read here")
+    assert stored_type(tmp_path / "old.bin", "adapter") == ""

@@ -95,6 +95,24 @@ def test_changes_of_a_low_rank_are_found_whole(tmp_path: Path, weights: Any, cha
     other.close()
 
 
+def test_what_a_format_cannot_act_on_is_left_out_and_told(tmp_path: Path, weights: Any, changes: Any) -> None:
+    embedding = 0.001 * np.ones(SHAPES["token_embd.weight"], np.float32)
+    base = write(tmp_path / "base.gguf", weights)
+    other = write(tmp_path / "tuned.gguf", tuned(weights, changes | {"token_embd.weight": embedding}))
+    assert "token_embd.weight" in done(extract(base, other, RankLimit(3))).modules
+    adapter = done(extract(base, other, RankLimit(3), {"token_embd.weight"}))
+    assert set(adapter.modules) == set(changes)
+    (note,) = adapter.notes
+    share = np.linalg.norm(embedding) / np.linalg.norm(
+        np.concatenate([one.reshape(-1) for one in (*changes.values(), embedding)])
+    )
+    assert note.startswith(f"token_embd.weight changed as well, by {100 * share:.2g}% of the norm of all")
+    with pytest.raises(MismatchError, match="none changed that an adapter could hold"):
+        done(extract(base, other, RankLimit(3), set(SHAPES)))
+    base.close()
+    other.close()
+
+
 def test_a_hugging_face_folder_is_read_in_the_bases_order(tmp_path: Path, weights: Any, changes: Any) -> None:
     base = write(tmp_path / "base.gguf", weights)
     tensors = {

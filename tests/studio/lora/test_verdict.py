@@ -29,4 +29,4 @@ def test_it_says_when_the_stacked_adapter_is_better(
 
 
 def test_floating_types_keep_the_blend() -> None:
-    assert verdict([]) == "No merged weight is quantised, so the blend is kept."
+    assert verdict([]) == "No merged weight is quantised, so rounding loses nothing of the blend."
