@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studio.engine.linear import finite
+from studio.engine.model import EMBEDDING, HEAD
 from studio.errors import UnsupportedError
 from studio.formats.dequantise import PLAIN_DTYPES
 from studio.formats.nf4 import Nf4Tensor, nf4_bytes, quantise_nf4
-from studio.lora.report import EMBEDDING, OUTPUT, adaptable_modules
+from studio.lora.report import adaptable_modules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,7 +62,7 @@ class Nf4Base:
 
     def __init__(self, base: BaseModel) -> None:
         self._base = base
-        self._weights = frozenset(adaptable_modules(base)) - {EMBEDDING, OUTPUT}
+        self._weights = frozenset(adaptable_modules(base)) - {EMBEDDING, HEAD}
         types = {base.tensors[name].type_name for name in self._weights}
         if types - PLAIN_DTYPES.keys():
             raise UnsupportedError(
