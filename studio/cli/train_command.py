@@ -188,6 +188,8 @@ def train(
             resume=resume is not None,
         )
         tokenizer = tokenizer_of(session)
+        if quantise is not None and weights == "auto":
+            weights = "quantised"  # the floats are only there until NF4 is made of them
         with open_engine(session, backend, weights) as engine:
             ended = run_training(start_training(plan, session.base, tokenizer, engine))
         conclude(ended, session.base, destination, as_json=as_json)

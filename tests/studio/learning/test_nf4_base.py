@@ -81,7 +81,7 @@ def test_it_answers_alike_whether_it_lies_in_nf4_or_in_floats(open_tiny: Open, n
     assert relative(small, original) > 1e-3  # another model, though near
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma2"])
+@pytest.mark.parametrize("name", ["llama", "gemma2", "mixtral"])
 def test_it_learns_alike_whether_it_lies_in_nf4_or_in_floats(open_tiny: Open, name: str) -> None:
     base = Nf4Base(open_tiny(name))
     adapter = create_adapter(base, rank=4, alpha=8, targets=["attn_q", "attn_output"], seed=1)
