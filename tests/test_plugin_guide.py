@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from studio import api
+from studio import api, hookspecs
 from studio.contracts import AdapterLoader, LowRankAdapter
 from studio.errors import FormatError
 from studio.registry import load_plugins
@@ -37,6 +38,12 @@ def loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AdapterLoader:
     status = next(status for status in registry.statuses if status.name == entry)
     assert status.error is None
     return next(loader for loader in registry.adapter_loaders if loader.name == "NumPy archive")
+
+
+def test_every_hook_is_tabled_once() -> None:
+    text = GUIDE.read_text(encoding="utf-8").split("## The hooks")[1].split("\n## ")[0]
+    hooks = [name for name, _ in inspect.getmembers(hookspecs, inspect.isfunction) if "register" in name]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE)) == sorted(hooks)
 
 
 def test_it_loads_an_adapter(loader: AdapterLoader, tmp_path: Path) -> None:
