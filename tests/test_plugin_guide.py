@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from studio import api
+from studio import api, hookspecs
 from studio.contracts import AdapterLoader, LowRankAdapter, Optimiser
 from studio.errors import FormatError
 from studio.registry import Registry, load_plugins
@@ -55,6 +56,12 @@ def loader(installed: Installed) -> AdapterLoader:
 @pytest.fixture
 def optimiser(installed: Installed) -> Optimiser:
     return next(one for one in installed("studio_lion").optimisers if one.name == "lion")
+
+
+def test_every_hook_is_tabled_once() -> None:
+    text = GUIDE.read_text(encoding="utf-8").split("## The hooks")[1].split("\n## ")[0]
+    hooks = [name for name, _ in inspect.getmembers(hookspecs, inspect.isfunction) if "register" in name]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE)) == sorted(hooks)
 
 
 def test_it_loads_an_adapter(loader: AdapterLoader, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def convert(
         model = session.base or StandInBase(adapter)
         request = ExportRequest(model, session.stack.by_key, session.stack.blend)
         try:
-            exported = write_export(request, exporter, out, options)
+            exported = write_export(request, exporter, out, options, verify=verify)
         except FormatError as error:
             if session.base is not None:
                 raise

@@ -75,7 +75,7 @@ def export(
     with open_session(base, adapter, plugins, with_alpha(loader_option, alpha), gains) as session:
         assert session.base is not None
         request = ExportRequest(session.base, session.stack.by_key, session.stack.blend, combination)
-        exported = write_export(request, exporter, out, options)
+        exported = write_export(request, exporter, out, options, verify=verify)
         agreement = verify_export(session, request, out, plugins, texts) if verify else None
     result: dict[str, Any] = {
         "path": str(out),

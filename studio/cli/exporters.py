@@ -10,6 +10,7 @@ from studio.formats.atomic import check_target
 from studio.formats.atomic_folder import check_folder_target
 from studio.jobs.exporting import STACKED, export
 from studio.jobs.options import make_options
+from studio.jobs.verifying import is_read_back
 
 FOLDER = "PEFT directory"
 
@@ -39,10 +40,30 @@ def check_exporter_target(exporter: Exporter, target: Path, protected: Iterable[
 
 
 def write_export(
-    request: ExportRequest, exporter: Exporter, target: Path, options: Mapping[str, object]
+    request: ExportRequest,
+    exporter: Exporter,
+    target: Path,
+    options: Mapping[str, object],
+    *,
+    verify: bool = False,
 ) -> Exported:
-    """Write with an exporter, with progress on stderr. Raises `StudioError`."""
-    exported: Exported = finish(export(request, exporter, target, make_options(exporter, options)))
+    """Write with an exporter, with progress on stderr.
+
+    Raises
+    ------
+    UnsupportedError
+        It is to be verified afterwards, and the studio does not read such exports back.
+    StudioError
+        It cannot be written.
+    """
+    made = make_options(exporter, options)
+    if verify and not is_read_back(exporter, request, made):
+        raise UnsupportedError(
+            f"the studio does not read a {exporter.name} back, so it cannot be verified here",
+            where="--verify",
+            remedy="Leave --verify out",
+        )
+    exported: Exported = finish(export(request, exporter, target, made))
     return exported
 
 

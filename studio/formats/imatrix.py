@@ -37,7 +37,8 @@ def read_imatrix(path: Path) -> dict[str, FloatArray]:
     try:
         with path.open("rb") as file:
             gguf = file.read(4) == b"GGUF"
-        found = _from_gguf(path) if gguf else _from_legacy(path)
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused below
+            found = _from_gguf(path) if gguf else _from_legacy(path)
     except OSError as error:
         raise FormatError(
             f"the importance matrix cannot be read: {error.strerror}", path=path, remedy="Choose another file"

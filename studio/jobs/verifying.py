@@ -5,12 +5,12 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from studio.contracts import BASE_ALONE, BlendChannel, BlendState, Progress
-from studio.errors import EngineError, FormatError, MismatchError, UnsupportedError
+from studio.contracts import BASE_ALONE, BlendChannel, BlendState, PredictingExporter, Progress
+from studio.errors import EngineError, FormatError, MismatchError, StudioError, UnsupportedError
 from studio.formats.disk_space import require_space
 from studio.formats.gguf_file import most_stored_type
 from studio.formats.gguf_header import read_header
@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import IO
 
-    from studio.contracts import BaseModel, Engine, ExportRequest, FloatArray, Plugins, TensorInfo, Work
+    from studio.contracts import (
+        BaseModel,
+        Engine,
+        Exporter,
+        ExportRequest,
+        FloatArray,
+        Plugins,
+        TensorInfo,
+        Work,
+    )
     from studio.jobs.agreement import Kind
 
 Chunk = tuple[int, ...]
@@ -111,6 +120,16 @@ def verify(
         method=request.combination.method.name if request.combination else "",
         moved=moved,
     )
+
+
+def is_read_back(exporter: Exporter, request: ExportRequest, options: Any) -> bool:
+    """Say whether the studio reads what an exporter writes: merged models it reads as one file alone."""
+    if exporter.suffix or not isinstance(exporter, PredictingExporter):
+        return True
+    try:
+        return not exporter.predict(request, {}, options).merged
+    except StudioError:  # the export says why
+        return True
 
 
 def _kind_and_type(exported: Path, plugins: Plugins) -> tuple[Kind, str]:

@@ -97,7 +97,9 @@ def rotated_heads(module: str, architecture: str, metadata: Mapping[str, Metadat
         count = count[layer] if layer is not None and layer < len(count) else None
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
         raise FormatError(
-            "the base's head count is not known" if count is None else f"the head count is {count!r}",
+            "it is not known how many heads the base has"
+            if count is None
+            else f"the head count is {count!r}",
             where=f"{architecture}.{key}",
             remedy="The rows of Q and K cannot be brought into the base's order without it",
         )

@@ -19,7 +19,7 @@ from studio.gui.verification_dialog import VerificationDialog
 from studio.jobs.exporting import STACKED, export
 from studio.jobs.merge_options import Merged
 from studio.jobs.opening import recognises_adapter
-from studio.jobs.verifying import verify
+from studio.jobs.verifying import is_read_back, verify
 from studio.lora.algebra import RankLimit
 from studio.lora.limiting import limited
 from studio.lora.serving import llama_server_command
@@ -84,16 +84,24 @@ class ExportsController(QObject):
             rank=limit.rank,
         )
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.verify_box.setEnabled(self._session.tokenizer is not None)
         request = ExportRequest(
             base, dict(self._session.stack.by_key), self._session.stack.blend, combination
         )
+        self._offer_verifying(dialog, request)
+        dialog.changed.connect(lambda: self._offer_verifying(dialog, request))
         Forecast(request, limit.energy, dialog, self._jobs)
         dialog.command_requested.connect(
             lambda: self._copy(self._settings(dialog, combination, limit.energy))
         )
         dialog.accepted.connect(lambda: self._export(self._settings(dialog, combination, limit.energy)))
         dialog.open()
+
+    def _offer_verifying(self, dialog: ExportDialog, request: ExportRequest) -> None:
+        """Let only that be verified which can run on a text and is read back."""
+        can = self._session.tokenizer is not None and is_read_back(dialog.exporter, request, dialog.options)
+        dialog.verify_box.setEnabled(can)
+        if not can:
+            dialog.verify_box.setChecked(False)
 
     def _settings(
         self, dialog: ExportDialog, combination: Combination | None, energy: float

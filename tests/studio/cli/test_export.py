@@ -27,4 +27,5 @@ def test_what_cannot_be_read_back_cannot_be_verified(cli: Cli, data_dir: Path, t
     folder = data_dir / "architectures"
     blend = (folder / "llama.gguf", "--adapter", folder / "llama-peft")
     refused = cli("export", *blend, "-o", tmp_path / "out", "--to", "hugging", "--verify")
-    assert (refused.code, "neither a base nor an adapter" in refused.err) == (1, True)
+    assert (refused.code, "does not read a merged model (Hugging Face) back" in refused.err) == (1, True)
+    assert not (tmp_path / "out").exists()

@@ -71,6 +71,16 @@ def test_an_export_is_verified_on_the_prompt(desk: Desk, qtbot: QtBot, dialog: E
     found.close()
 
 
+def test_what_is_not_read_back_is_not_verified(desk: Desk, qtbot: QtBot, dialog: ExportDialog) -> None:
+    names = [exporter.name for exporter in dialog._exporters]
+    dialog.verify_box.setChecked(True)
+    dialog.choice.setCurrentRow(names.index("merged model (Hugging Face)"))
+    assert not dialog.verify_box.isEnabled() and not dialog.verify_box.isChecked()
+    dialog.choice.setCurrentRow(names.index("PEFT directory"))
+    assert dialog.verify_box.isEnabled()
+    dialog.reject()
+
+
 def test_a_merged_model_shows_on_the_heatmap_what_it_keeps(
     desk: Desk, qtbot: QtBot, dialog: ExportDialog
 ) -> None:
