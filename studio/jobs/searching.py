@@ -2,108 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from studio.contracts import Progress
+from studio.errors import StudioError
+from studio.jobs.blend_search import BlendSearch
+from studio.jobs.losses import PART_TOKENS, losses_of, slopes_of
+from studio.learning.blend_parameters import BlendParameters, audible_keys, check_factors, heard_blend
+from studio.learning.searches import Landscape, SearchProgress, check_bounds
+from studio.learning.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    import numpy as np
+    from studio.contracts import BlendState, DeltaAdapter, Example, LearningEngine, MixerState, Work
+    from studio.learning.searches import SearchOptions
 
-    from studio.contracts import DeltaAdapter, Example, LearningEngine, Loss, MixerState, Work
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """How a blend is searched for; plain values, as a form or the command line gives them."""
-
-    method: Literal["gradient", "lorahub"] = field(
-        default="gradient",
-        metadata={
-            "help": "gradient follows the slope; lorahub tries blends (it takes the extra nevergrad).",
-            "choices": ("gradient", "lorahub"),
-        },
-    )
-    gains: bool = field(default=False, metadata={"help": "Find a gain for every layer, too."})
-    l1: float = field(
-        default=0.0,
-        metadata={
-            "help": "How many nats a token the mean size of the scales costs: it silences what helps little.",
-            "range": (0.0, 1e3),
-        },
-    )
-    lowest: float = field(default=-1.5, metadata={"help": "The lowest scale.", "range": (-1e3, 1e3)})
-    highest: float = field(default=1.5, metadata={"help": "The highest scale.", "range": (-1e3, 1e3)})
-    steps: int = field(
-        default=40, metadata={"help": "How many blends to try at most.", "range": (1, 10_000)}
-    )
-    seed: int = field(
-        default=0, metadata={"help": "Seed of what lorahub draws.", "range": (0, 2**31 - 1)}
-    )
-
-
-@dataclass(frozen=True)
-class FoundBlend:
-    """What a search found.
-
-    Attributes
-    ----------
-    state
-        The mixer at the best blend; muted channels, the master and what was not searched are as before.
-    before
-        The loss where the mixer stood at first.
-    after
-        The loss at `state`.
-    history
-        The mean loss of every blend that was tried, in nats a token.
-    """
-
-    state: MixerState
-    before: Loss
-    after: Loss
-    history: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class SearchProgress(Progress):
-    """How far a search is: `done` of at most `total` blends were tried.
-
-    Attributes
-    ----------
-    best
-        What would be returned now; None before the first blend was tried. Who cancels a search takes it
-        from the last progress.
-    """
-
-    best: FoundBlend | None = None
-
-
-@dataclass(frozen=True)
-class Landscape:
-    """The mean loss over the scales of two channels.
-
-    Attributes
-    ----------
-    keys
-        The channels of x and of y.
-    x, y
-        Their scales, float64 ``[X]`` and ``[Y]``, ascending.
-    losses
-        In nats a token, float64 ``[Y, X]``.
-    point
-        Where the two stood, x and y.
-    loss
-        The mean loss there.
-    """
-
-    keys: tuple[str, str]
-    x: np.ndarray[Any, np.dtype[np.float64]]
-    y: np.ndarray[Any, np.dtype[np.float64]]
-    losses: np.ndarray[Any, np.dtype[np.float64]]
-    point: tuple[float, float]
-    loss: float
+MOST_POINTS = 101
+"""How many scales of each channel a landscape has at most."""
 
 
 def search_blend(
@@ -115,9 +33,48 @@ def search_blend(
     *,
     keys: Collection[str] | None = None,
 ) -> Work:
-    """Find the scales, and the gains by layer if asked, with the lowest loss. Return a `FoundBlend`."""
-    yield SearchProgress(0, options.steps)
-    raise NotImplementedError
+    """Find the scales, and the gains by layer if asked, with the lowest mean loss plus L1 penalty.
+
+    Yields a `SearchProgress` before every pass, and returns a `FoundBlend`. Closing it ends the search; the
+    last progress holds the best blend until then.
+
+    Parameters
+    ----------
+    engine
+        With the base open; the adapters are attached to it.
+    examples
+        What the blend is to predict.
+    adapters
+        All on the stack, by key.
+    start
+        Where the mixer stands. Muted channels, or those beside soloed ones, and the master stay as they are.
+    options
+        How to search.
+    keys
+        The channels to turn; all audible ones if None.
+
+    Raises
+    ------
+    StudioError
+        Nothing is audible, the options are not sound, or nevergrad is wanted and not installed.
+    MismatchError
+        The gradient is wanted, and an audible adapter shows no factors.
+    EngineError
+        There are no examples, or one has nothing to predict.
+    """
+    turned = audible_keys(start, keys)
+    options.check()
+    blend = heard_blend(adapters, start)
+    if options.method == "gradient":
+        check_factors(adapters, blend)
+    engine.attach(adapters)
+    parameters = BlendParameters(adapters, start, turned, by_layer=options.gains)
+    waiting = SearchProgress(0, options.steps, "Measuring the blend as it stands")
+    before = (yield from losses_of(engine, examples, [blend], waiting))[0]
+    search = BlendSearch(engine, examples, parameters, options, before)
+    yield from search.follow_slope() if options.method == "gradient" else search.try_points()
+    assert search.best is not None
+    return search.best
 
 
 def measure_sensitivity(
@@ -126,9 +83,21 @@ def measure_sensitivity(
     adapters: Mapping[str, DeltaAdapter],
     state: MixerState,
 ) -> Work:
-    """Measure how the loss changes with every scale and gain. Return a `Sensitivity`."""
-    yield Progress(0, 1)
-    raise NotImplementedError
+    """Measure how the loss changes with every scale and gain of the audible channels.
+
+    Returns a `Sensitivity`; the parameters and errors are those of `search_blend`.
+    """
+    audible_keys(state, None)
+    blend = heard_blend(adapters, state)
+    check_factors(adapters, blend)
+    engine.attach(adapters)
+    found = yield from slopes_of(engine, examples, blend, Progress(0, 0, "Measuring the slopes"))
+    weight = found.loss.weight
+    effective = {
+        key: {module: slope / weight for module, slope in by_module.items()}
+        for key, by_module in found.scales.items()
+    }
+    return Sensitivity(found.loss, state, effective)
 
 
 def scan_landscape(
@@ -140,9 +109,56 @@ def scan_landscape(
     spans: tuple[tuple[float, float], tuple[float, float]],
     points: int,
 ) -> Work:
-    """Measure the loss over a grid of two channels' scales, points by points. Return a `Landscape`."""
-    yield Progress(0, points * points)
-    raise NotImplementedError
+    """Measure the loss over a grid of two channels' scales, many blends in each pass.
+
+    Returns a `Landscape`. Closing it ends the sweep.
+
+    Parameters
+    ----------
+    engine, examples, adapters, state
+        As `search_blend` has them; the other channels stay as they are.
+    keys
+        The channels of x and of y; both must be audible.
+    spans
+        The lowest and the highest scale of x and of y.
+    points
+        How many scales of each, at least two.
+
+    Raises
+    ------
+    StudioError
+        A channel is not audible, both are the same, or a span is reversed.
+    EngineError
+        There are no examples, or a blend in the grid cannot run.
+    """
+    audible_keys(state, keys)
+    if keys[0] == keys[1]:
+        raise StudioError("a landscape lies over two channels", where=keys[0], remedy="Choose another one")
+    if not 2 <= points <= MOST_POINTS:
+        raise StudioError(f"{points} points a side make no landscape", remedy=f"Take from 2 to {MOST_POINTS}")
+    for key, (low, high) in zip(keys, spans, strict=True):
+        check_bounds(low, high, where=key)
+    engine.attach(adapters)
+    x, y = (np.linspace(low, high, points) for low, high in spans)
+    parameters = BlendParameters(adapters, state, keys)
+    order = [parameter.key for parameter in parameters.parameters]
+
+    def at(point: tuple[float, float]) -> BlendState:
+        turned = dict(zip(keys, point, strict=True))
+        return parameters.blend(np.array([turned[key] for key in order]))
+
+    here = dict(zip(order, map(float, parameters.start), strict=True))
+    point = here[keys[0]], here[keys[1]]
+    blends = [at((one, other)) for other in y for one in x] + [at(point)]
+    tokens = sum(len(example.tokens) for example in examples)
+    at_once = max(1, PART_TOKENS // max(1, tokens))
+    losses: list[float] = []
+    for first in range(0, len(blends), at_once):
+        progress = Progress(first, len(blends), "Measuring the landscape")
+        part = yield from losses_of(engine, examples, blends[first : first + at_once], progress)
+        losses += [loss.mean for loss in part]
+    grid = np.array(losses[:-1]).reshape(points, points)
+    return Landscape(keys, x, y, grid, point, losses[-1])
 
 
 def measure_losses(
@@ -151,6 +167,7 @@ def measure_losses(
     adapters: Mapping[str, DeltaAdapter],
     states: Sequence[MixerState],
 ) -> Work:
-    """Measure the loss under each of several mixers. Return a list of `Loss`."""
-    yield Progress(0, 1)
-    raise NotImplementedError
+    """Measure the loss under each of several mixers, silent ones too. Return a list of `Loss`."""
+    engine.attach(adapters)
+    blends = [heard_blend(adapters, state) for state in states]
+    return (yield from losses_of(engine, examples, blends, Progress(0, 0, "Measuring the loss")))

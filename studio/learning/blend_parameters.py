@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from studio.contracts import BlendChannel, BlendState, ChannelState, Gains
+from studio.contracts import BlendChannel, BlendState, ChannelState, Gains, LowRankAdapter
+from studio.errors import MismatchError, StudioError
 from studio.lora.gains import layer_count, place_of
 
 if TYPE_CHECKING:
@@ -133,6 +134,40 @@ def heard_blend(adapters: Mapping[str, DeltaAdapter], state: MixerState) -> Blen
             if state.audible(channel)
         )
     )
+
+
+def audible_keys(state: MixerState, keys: Collection[str] | None = None) -> tuple[str, ...]:
+    """Return the channels whose scales are heard, all or those chosen.
+
+    Raises
+    ------
+    StudioError
+        There are none, or one that was chosen is not heard.
+    """
+    if not state.channels:
+        raise StudioError("there are no adapters to blend", remedy="Add one")
+    audible = tuple(channel.key for channel in state.channels if state.audible(channel))
+    if not audible or state.master == 0:
+        raise StudioError("no adapter is audible", remedy="Unmute one, and raise the master")
+    if keys is None:
+        return audible
+    for key in keys:
+        if key not in audible:
+            raise StudioError("the channel is not audible", where=key, remedy="Add it, or unmute it")
+    if not keys:
+        raise StudioError("no channel is chosen", remedy="Choose one or more")
+    return tuple(keys)
+
+
+def check_factors(adapters: Mapping[str, DeltaAdapter], blend: BlendState) -> None:
+    """Raise `MismatchError` for a blend with an adapter that gradients cannot pass through."""
+    for channel in blend.channels:
+        if not isinstance(adapters[channel.key], LowRankAdapter):
+            raise MismatchError(
+                "it shows no factors, so that no gradient passes through it",
+                where=channel.key,
+                remedy="Mute it, or search by lorahub",
+            )
 
 
 def _groups(channel: ChannelState, modules: Sequence[str], layers: int) -> list[tuple[str, ...]]:

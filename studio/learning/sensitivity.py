@@ -12,7 +12,7 @@ from studio.lora.gains import layer_count, place_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from studio.contracts import FloatArray, Loss, MixerState
+    from studio.contracts import ChannelState, FloatArray, Loss, MixerState
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,13 @@ class Sensitivity:
 
     def by_module(self, key: str) -> dict[str, float]:
         """Return the slope over a channel's scale by the modules that it comes from; they add up to it."""
-        gains = self._gains(key)
-        return {
-            module: self.state.master * gains[module] * slope
-            for module, slope in self.effective[key].items()
-        }
+        channel, master = self._channel(key), self.state.master
+        slopes = self.effective[key]
+        return {module: master * channel.gains[module] * slope for module, slope in slopes.items()}
 
     def by_gain(self, key: str) -> dict[str, float]:
         """Return the slope over a channel's gain in each module."""
-        scale = self.state.master * self._scale(key)
+        scale = self.state.master * self._channel(key).scale
         return {module: scale * slope for module, slope in self.effective[key].items()}
 
     def by_layer(self, key: str) -> FloatArray:
@@ -56,10 +54,10 @@ class Sensitivity:
 
         Weights outside the layers go with their neighbours, as they do in the gains.
         """
-        gains, slopes = self._gains(key), self.by_gain(key)
+        gains = self._channel(key).gains
         layers = layer_count(module for modules in self.effective.values() for module in modules)
         found = np.zeros(max(layers, 1), dtype=np.float32)
-        for module, slope in slopes.items():
+        for module, slope in self.by_gain(key).items():
             found[place_of(module, layers)] += gains[module] * slope
         return found
 
@@ -67,13 +65,10 @@ class Sensitivity:
         """Return by module the slope over a factor on all that is heard there."""
         found: dict[str, float] = {}
         for key in self.effective:
-            gains = self._gains(key)
+            gains = self._channel(key).gains
             for module, slope in self.by_gain(key).items():
                 found[module] = found.get(module, 0.0) + gains[module] * slope
         return found
 
-    def _gains(self, key: str):  # type: ignore[no-untyped-def]
-        return next(channel.gains for channel in self.state.channels if channel.key == key)
-
-    def _scale(self, key: str) -> float:
-        return next(channel.scale for channel in self.state.channels if channel.key == key)
+    def _channel(self, key: str) -> ChannelState:
+        return next(channel for channel in self.state.channels if channel.key == key)
