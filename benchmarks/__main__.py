@@ -24,6 +24,7 @@ NAMES = (
     "gpu",
     "merge",
     "keep",
+    "search",
 )
 WITH_PEERS = NAMES[:8]
 THREADS = "2"  # llama.cpp has as many

@@ -178,7 +178,7 @@ def _groups(channel: ChannelState, modules: Sequence[str], layers: int) -> list[
     by_layer: dict[int, list[str]] = {}
     for module in heard:
         by_layer.setdefault(place_of(module, layers), []).append(module)
-    return [tuple(by_layer[layer]) for layer in sorted(by_layer)]
+    return [tuple(by_layer[layer]) for layer in sorted(by_layer)] or [()]
 
 
 def _turned(channel: ChannelState, groups: Sequence[tuple[tuple[str, ...], float]]) -> ChannelState:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from studio.contracts import Progress
+from studio.contracts import Gains, Progress
 from studio.errors import StudioError
 from studio.lora.stack import LARGEST_SCALE
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from studio.contracts import Loss, MixerState
 
 
@@ -128,3 +130,39 @@ def check_bounds(low: float, high: float, where: str) -> None:
         raise StudioError(
             f"there is nothing between {low:g} and {high:g}", where=where, remedy="Give the lower one first"
         )
+
+
+def rounded(state: MixerState, digits: int = 4) -> MixerState:
+    """Round scales and gains to what people read and type."""
+    return replace(
+        state,
+        channels=tuple(
+            replace(
+                channel,
+                scale=round(channel.scale, digits),
+                gains=Gains.of({module: round(gain, digits) for module, gain in channel.gains.by_module}),
+            )
+            for channel in state.channels
+        ),
+    )
+
+
+def plain_blends(state: MixerState) -> dict[str, MixerState]:
+    """Return the blends that need no search, by name: none, each audible channel alone, all alike."""
+    audible = [channel.key for channel in state.channels if state.audible(channel)]
+    alike = dict.fromkeys(audible, 1 / len(audible)) if audible else {}
+    return {
+        "the base alone": _at(state, audible, {}),
+        **{f"{key} alone": _at(state, audible, {key: 1.0}) for key in audible},
+        f"all at 1/{len(audible)}": _at(state, audible, alike),
+        "all at 1": _at(state, audible, dict.fromkeys(audible, 1.0)),
+    }
+
+
+def _at(state: MixerState, audible: Collection[str], scales: Mapping[str, float]) -> MixerState:
+    """Put the audible channels at scales, 0 where none is given, and the master at 1."""
+    channels = (
+        replace(channel, scale=scales.get(channel.key, 0.0)) if channel.key in audible else channel
+        for channel in state.channels
+    )
+    return replace(state, channels=tuple(channels), master=1.0)

@@ -86,7 +86,7 @@ def test_it_runs_alone(name: str) -> None:
 
 def test_without_a_name_they_are_listed() -> None:
     listed = benchmark().stdout.splitlines()
-    assert [line.split()[0] for line in listed] == [*list(ROWS)[:-1], "gpu", "merge", "keep"]
+    assert [line.split()[0] for line in listed] == [*list(ROWS)[:-1], "gpu", "merge", "keep", "search"]
 
 
 def test_without_a_device_gpu_says_so_and_ends() -> None:

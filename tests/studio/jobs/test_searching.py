@@ -30,6 +30,8 @@ from studio.learning.blend_parameters import heard_blend
 from studio.learning.searches import FoundBlend, Landscape, SearchOptions, SearchProgress
 from studio.learning.sensitivity import Sensitivity
 from studio.lora.adapter import Adapter, LoraFactors
+from studio.lora.dora import DoraAdapter
+from studio.lora.report import bind
 from studio.session.next_token import log_softmax
 
 MODULES = [f"blk.{layer}.{target}.weight" for layer in range(2) for target in ("attn_q", "attn_v", "ffn_up")]
@@ -52,8 +54,9 @@ def make_adapter(name: str, seed: int) -> Adapter:
     factors = {}
     for module in MODULES:
         out, inputs = SHAPES[module.split(".")[-2]]
-        a, b = random.normal(size=(2, inputs)), random.normal(size=(out, 2))
-        factors[module] = LoraFactors(a.astype(np.float32) / 8, b.astype(np.float32) / 2, alpha=2.0)
+        a = random.standard_normal((2, inputs), dtype=np.float32)
+        b = random.standard_normal((out, 2), dtype=np.float32)
+        factors[module] = LoraFactors(a * np.float32(0.125), b * np.float32(0.5), alpha=2.0)
     return Adapter(name, factors)
 
 
@@ -214,14 +217,14 @@ def test_it_tries_no_more_blends_than_asked(
 # Without gradients
 
 
-class Opaque:
-    """An adapter that shows no factors, as DoRA does not."""
-
-    name, version = "sealed", 1
-    modules = ("blk.0.attn_q.weight",)
-
-    def delta(self, module: str, inputs: Any) -> Any:
-        return np.float32(0.5) * inputs
+@pytest.fixture
+def dora(tiny_llama: GgufFile) -> DoraAdapter:
+    """An adapter that shows no factors: its delta is not in proportion to its scale."""
+    module = "blk.0.attn_q.weight"
+    factors = make_adapter("dora", 9).factors[module]
+    magnitudes = np.linalg.norm(tiny_llama.dense(module), axis=1).astype(np.float32)
+    adapter, _ = bind(DoraAdapter(Adapter("dora", {module: factors}), {module: magnitudes}), tiny_llama)
+    return adapter
 
 
 @pytest.fixture
@@ -248,13 +251,12 @@ def test_lorahub_comes_near_in_as_many_blends_as_asked(
 
 
 @pytest.mark.usefixtures("nevergrad")
-def test_lorahub_turns_adapters_without_factors(
-    engine: LocalEngine, adapters: Mapping[str, DeltaAdapter], texts: list[Example]
+def test_lorahub_turns_dora_too(
+    engine: LocalEngine, adapters: Mapping[str, DeltaAdapter], dora: DoraAdapter, texts: list[Example]
 ) -> None:
-    sealed = {**adapters, "sealed": Opaque()}
-    start = MixerState((ChannelState("wind", 0.5), ChannelState("sealed", 0.5)))
-    options = SearchOptions("lorahub", steps=25)
-    found: FoundBlend = run(search_blend(engine, texts, sealed, start, options, keys=["sealed"]))
+    start = MixerState((ChannelState("wind", 0.5), ChannelState("dora", 0.5)))
+    options, stacked = SearchOptions("lorahub", steps=25), {**adapters, "dora": dora}
+    found: FoundBlend = run(search_blend(engine, texts, stacked, start, options, keys=["dora"]))
     assert found.state.channels[0] == start.channels[0]
     assert found.state.channels[1] != start.channels[1]
     assert found.after.mean < found.before.mean
@@ -463,9 +465,9 @@ def test_a_landscape_lies_over_two_audible_channels(
         run(scan_landscape(engine, [Example.of([1, 2])], adapters, state, keys, ((0, 1), (0, 1)), 2))
 
 
-def test_no_gradient_passes_through_an_adapter_without_factors(
-    engine: LocalEngine, adapters: Mapping[str, DeltaAdapter]
+def test_no_gradient_passes_through_dora(
+    engine: LocalEngine, adapters: Mapping[str, DeltaAdapter], dora: DoraAdapter
 ) -> None:
-    state = MixerState((*mixer(1).channels, ChannelState("sealed")))
-    with pytest.raises(MismatchError, match=r"sealed: it shows no factors.*lorahub"):
-        search(engine, {**adapters, "sealed": Opaque()}, state)
+    state = MixerState((*mixer(1).channels, ChannelState("dora")))
+    with pytest.raises(MismatchError, match=r"dora: it shows no factors.*lorahub"):
+        search(engine, {**adapters, "dora": dora}, state)
