@@ -25,6 +25,7 @@ NAMES = (
     "gpu",
     "merge",
     "keep",
+    "search",
 )
 WITH_PEERS = NAMES[:9]
 THREADS = "2"  # llama.cpp has as many

@@ -32,7 +32,14 @@ def commands(document: str) -> list[str]:
 @pytest.mark.skipif(sys.platform == "win32", reason="the examples are written for a POSIX shell")
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "docs/cli.md", "docs/combining.md", "docs/training.md", "docs/training-data.md"],
+    [
+        "README.md",
+        "docs/cli.md",
+        "docs/combining.md",
+        "docs/searching.md",
+        "docs/training.md",
+        "docs/training-data.md",
+    ],
 )
 def test_the_commands_shown_work(document: str, tmp_path: Path) -> None:
     (tmp_path / "assets").symlink_to(ROOT / "assets")

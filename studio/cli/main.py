@@ -21,6 +21,7 @@ from studio.cli import (
     merge_command,
     plugins_command,
     resize_command,
+    search_command,
     stack_command,
     tokenize_command,
     train_command,
@@ -55,6 +56,7 @@ app.command("verify")(verify_command.verify)
 app.command("resize")(resize_command.resize)
 app.command("extract")(extract_command.extract)
 app.command("train")(train_command.train)
+app.command("search")(search_command.search)
 app.command("plugins")(plugins_command.plugins)
 
 

@@ -149,6 +149,15 @@ def to_stored(gains: Gains) -> StoredGains:
     return stored
 
 
+def by_layer(gains: Gains, modules: Iterable[str], layers: int) -> dict[int, float] | None:
+    """Return the gain of each layer that has modules; None where a layer has modules of different gains."""
+    found: dict[int, float] = {}
+    for module in modules:
+        if found.setdefault(place_of(module, layers), gains[module]) != gains[module]:
+            return None
+    return dict(sorted(found.items()))
+
+
 def from_stored(stored: Mapping[str, float | Mapping[str, float]], modules: Iterable[str]) -> Gains:
     """Return the gains that the short form gives to these modules.
 

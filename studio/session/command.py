@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from studio.contracts import EVEN
 from studio.errors import StudioError
-from studio.lora.gains import to_stored
+from studio.lora.gains import by_layer, layer_count, to_stored
 from studio.lora.limiting import LimitedMethod
+from studio.lora.report import adaptable_modules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from studio.contracts import Combination, Exporter
+    from studio.contracts import BlendChannel, Combination, Exporter
     from studio.session.session import Session
 
 PROGRAM = "lora-studio"
@@ -64,6 +65,17 @@ def export_command(session: Session, settings: ExportSettings) -> str:
     return shlex.join(words)
 
 
+def blend_command(session: Session, subcommand: str, *options: str) -> str:
+    """Return the line that does something else with the session's blend, such as ``stack``.
+
+    Raises
+    ------
+    StudioError
+        As `export_command` raises it.
+    """
+    return shlex.join([PROGRAM, subcommand, *_blend(session), *options])
+
+
 def _blend(session: Session) -> list[str]:
     """Return the base and what is heard: the master is in the scales, what is silent is left out."""
     base, blend = session.document().base, session.stack.blend
@@ -80,9 +92,19 @@ def _blend(session: Session) -> list[str]:
             )
         words += ["--adapter", f"{session.locations[channel.key]}:{channel.scale:.12g}"]
         if channel.gains != EVEN:
-            stored = json.dumps(to_stored(channel.gains), separators=(",", ":"), ensure_ascii=False)
-            gains += ["--gains", f"{number}={stored}"]
+            gains += ["--gains", f"{number}={_gains(session, channel)}"]
     return [*words, *gains, *_loader_options(session)]
+
+
+def _gains(session: Session, channel: BlendChannel) -> str:
+    """Return gains as a curve over the layers or as JSON by target, whichever is shorter."""
+    text = json.dumps(to_stored(channel.gains), separators=(",", ":"), ensure_ascii=False)
+    assert session.base is not None
+    layers = layer_count(adaptable_modules(session.base))
+    points = by_layer(channel.gains, session.stack.by_key[channel.key].modules, layers)
+    if points is None:
+        return text
+    return min(text, "/".join(f"{layer}:{gain:.12g}" for layer, gain in points.items()), key=len)
 
 
 def _loader_options(session: Session) -> list[str]:

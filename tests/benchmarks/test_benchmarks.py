@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import bench_search, synthetic
 from benchmarks import rounds as benchmark_rounds
-from benchmarks import synthetic
 from benchmarks.demo import demo
 from benchmarks.row import Row
+from benchmarks.run import Run
 from benchmarks.sides import Ours
 from studio.contracts import BASE_ALONE
 from studio.engine.backend import choose_backend
 from studio.engine.layer_scales import first_difference
 from studio.engine.local import LocalEngine
 from studio.formats.gguf_file import GgufFile
+from studio.learning.searches import SearchOptions
 from studio.registry import load_plugins
 
 ROOT = Path(__file__).parent.parent.parent
@@ -89,7 +91,26 @@ def test_it_runs_alone(name: str) -> None:
 
 def test_without_a_name_they_are_listed() -> None:
     listed = benchmark().stdout.splitlines()
-    assert [line.split()[0] for line in listed] == [*list(ROWS)[:-1], "gpu", "merge", "keep"]
+    assert [line.split()[0] for line in listed] == [*list(ROWS)[:-1], "gpu", "merge", "keep", "search"]
+
+
+def test_search_reports_plain_blends_and_found_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here on few words and in few steps: the real mixture takes minutes."""
+    for name, text in (("search", "without any warranty"), ("held-out", "def main() -> None:")):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": text}))
+    monkeypatch.setattr(bench_search, "MIXTURE", tmp_path)
+    monkeypatch.setattr(bench_search, "LOUDNESS", (0.5,))
+    monkeypatch.setattr(bench_search, "SEARCHES", {"found": SearchOptions(steps=2, lowest=0.0, highest=0.5)})
+    bench_search.main(Run(as_json=True))
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    by_name = {row["name"].removeprefix("search, "): row for row in found}
+    assert {"the base alone", "all at 1/3", "all at 1", "found"} < set(by_name)
+    assert sum(name.endswith(" alone") for name in by_name) == 4
+    assert by_name["found"]["tried"] == 2
+    assert all(0 <= scale <= 0.5 for scale in by_name["found"]["scales"].values())
+    assert all(row["search"] > 0 and row["held_out"] > 0 for row in found)
 
 
 def test_without_a_device_gpu_says_so_and_ends() -> None:

@@ -10,6 +10,7 @@ from studio.contracts import Gains
 from studio.errors import StudioError
 from studio.lora.gains import (
     PRESETS,
+    by_layer,
     curve,
     from_stored,
     layer_count,
@@ -73,6 +74,12 @@ def test_a_curve_is_straight_between_its_points_and_flat_outside() -> None:
     assert gains["blk.3.attn_q.weight"] == 1
     assert gains["output.weight"] == 3  # it stands behind the last layer
     assert gains["token_embd.weight"] == 1
+
+
+def test_gains_by_layer_are_those_of_a_curve_and_of_nothing_else() -> None:
+    points = {0: 0.5, 1: -1.0, 2: 1.0, 3: 0.0, 4: 2.0, 5: 1.0, 6: 1.5}
+    assert by_layer(over_layers(points, MODULES, LAYERS), MODULES, LAYERS) == points
+    assert by_layer(preset("attention", MODULES, LAYERS), MODULES, LAYERS) is None
 
 
 def test_layers_that_are_not_named_keep_their_gain() -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from studio.contracts import Combination
+from studio.contracts import Combination, Gains
 from studio.errors import StudioError
 from studio.lora.algebra import RankLimit
 from studio.lora.limiting import limited
-from studio.session.command import ExportSettings, export_command
+from studio.session.command import ExportSettings, blend_command, export_command
 from studio.session.opened import LoadedAdapter, OpenedBase
 
 if TYPE_CHECKING:
@@ -55,6 +55,16 @@ def test_scales_options_and_texts_are_words(
         *("--option", "type=F16", "--option", "modelfile=true"),
         *("--verify", "--prompt", "it's"),
     ]
+
+
+def test_gains_are_said_in_the_shorter_way(opened: Session, loaded: Callable[..., LoadedAdapter]) -> None:
+    """A curve where all modules of a layer have one gain, else JSON by target."""
+    opened.add_adapter(loaded("one"))
+    module = next(iter(opened.stack.by_key["one"].modules))
+    opened.stack.set_gains("one", Gains.of({module: 0.5}))
+    words = shlex.split(blend_command(opened, "stack", "-o", "blend.gguf"))
+    assert words[:2] == ["lora-studio", "stack"]
+    assert words[-4:] == ["--gains", "1=0:0.5", "-o", "blend.gguf"]
 
 
 def test_a_combination_is_a_method_a_rank_and_an_energy(
