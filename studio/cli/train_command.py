@@ -138,7 +138,8 @@ def train(
     from studio.cli.opening import known_options, open_adapter, open_engine, open_session, tokenizer_of
     from studio.cli.texts import check_text
     from studio.cli.trainers import find_optimisation, find_trainer
-    from studio.cli.training import Destination, conclude, run_training
+    from studio.cli.training_progress import run_training
+    from studio.cli.training_result import Destination, conclude
     from studio.jobs.training import TrainingPlan, start_training
     from studio.registry import load_plugins
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from studio.contracts import BASE_ALONE, LowRankAdapter, Optimisation, Progress, TrainingRequest
+from studio.contracts import BASE_ALONE, LowRankAdapter, Optimisation, Progress, Trained, TrainingRequest
 from studio.errors import CancelledError, PluginError, StudioError, UnsupportedError
 from studio.jobs.training_identity import run_identity
 from studio.learning.adamw import AdamW, AdamWOptions
@@ -113,13 +113,18 @@ def start_training(plan: TrainingPlan, base: BaseModel, tokenizer: Tokenizer, en
     request = prepare_training(plan, base, tokenizer, engine)
     yield Progress(0, 0, f"{plan.data.name}: {request.examples}")
     try:
-        return (yield from plan.trainer.train(request, plan.options))
+        trained = yield from plan.trainer.train(request, plan.options)
     except (StudioError, CancelledError, OSError, MemoryError):
         raise
     except Exception as error:
         raise PluginError(
             f"it broke down: {type(error).__name__}: {error}", where=f"trainer {plan.trainer.name}"
         ) from error
+    if not isinstance(trained, Trained):
+        raise PluginError(
+            f"it returned {type(trained).__name__}, not Trained", where=f"trainer {plan.trainer.name}"
+        )
+    return trained
 
 
 def prepare_training(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from studio.cli.training import describe_step, duration, perplexity
+from studio.cli.training_progress import describe_step, duration, perplexity
 from studio.contracts import MetadataValue, TrainingProgress
 from studio.formats.gguf_writer import write_gguf
 

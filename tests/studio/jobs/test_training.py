@@ -19,18 +19,30 @@ from studio.contracts import (
     BlendState,
     Example,
     ExportRequest,
+    MetadataValue,
     Optimisation,
+    Progress,
     Trained,
+    Trainer,
     TrainingProgress,
     TrainingRequest,
+    Work,
 )
 from studio.engine import memory
 from studio.engine.local import LocalEngine
-from studio.errors import EngineError, FormatError, MismatchError, StudioError
+from studio.engine.tokenizer import Tokenizer, tokenizer_from_metadata
+from studio.errors import (
+    EngineError,
+    FormatError,
+    MismatchError,
+    PluginError,
+    StudioError,
+    UnsupportedError,
+)
 from studio.formats.gguf_file import GgufFile
 from studio.jobs.exporting import STACKED, export
 from studio.jobs.opening import read_adapter
-from studio.jobs.training import train_adapter
+from studio.jobs.training import TrainingPlan, start_training, train_adapter
 from studio.learning.momentum import Momentum, MomentumOptions
 from studio.learning.options import LoraOptions
 from studio.lora.adapter import Adapter
@@ -39,6 +51,7 @@ from studio.registry import load_plugins
 VOCABULARY = 40
 
 MakeRequest = Callable[..., TrainingRequest]
+MakePlan = Callable[..., TrainingPlan]
 
 
 def sequences(seed: int, count: int, length: int = 12) -> tuple[Example, ...]:
@@ -213,7 +226,7 @@ from studio.contracts import Example, TrainingProgress, TrainingRequest
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 from studio.formats.gguf_file import GgufFile
-from studio.jobs.training import train_adapter
+from studio.jobs.training import TrainingPlan, start_training, train_adapter
 from studio.learning.options import LoraOptions
 
 model, checkpoints, resume = sys.argv[1:]
@@ -335,3 +348,93 @@ def test_what_is_exported_and_loaded_answers_as_the_trained_adapter(
         request.validation, [BlendState((BlendChannel("loaded", loaded.version, 1.0),))]
     )
     assert loss.mean == pytest.approx(trained.validation, rel=1e-6)
+
+
+class Careless:
+    """A stranger's trainer that breaks its contract."""
+
+    name = "careless"
+    Options = LoraOptions
+
+    def memory(self, request: TrainingRequest, options: LoraOptions) -> int:
+        return 0
+
+    def train(self, request: TrainingRequest, options: LoraOptions) -> Work:
+        yield Progress(0, options.steps)
+        if options.steps == 1:
+            raise ZeroDivisionError("too careless")
+        return "an adapter"
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> MakePlan:
+    data = tmp_path / "data.txt"
+    data.write_text("abcdefgh" * 8, encoding="utf-8")
+
+    def make(trainer: Trainer, options: LoraOptions, **others: Any) -> TrainingPlan:
+        return TrainingPlan(data, trainer, options, max_length=8, **others)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def letters() -> Tokenizer:
+    """A tokenizer of letters alone, as many as the tiny llama has tokens."""
+    metadata: dict[str, MetadataValue] = {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": ["<unk>", *(chr(ord("a") + number) for number in range(VOCABULARY - 1))],
+        "tokenizer.ggml.token_type": np.array([2, *[1] * (VOCABULARY - 1)], np.int32),
+        "tokenizer.ggml.scores": np.zeros(VOCABULARY, np.float32),
+        "tokenizer.ggml.add_space_prefix": False,
+        "tokenizer.ggml.add_bos_token": False,
+    }
+    return tokenizer_from_metadata(metadata)
+
+
+def started(
+    plan: TrainingPlan, base: GgufFile, tokenizer: Tokenizer, engine: LocalEngine
+) -> tuple[list[Progress], Trained]:
+    engine.open(base)
+    told: list[Progress] = []
+    work = start_training(plan, base, tokenizer, engine)
+    while True:
+        try:
+            told.append(next(work))
+        except StopIteration as end:
+            return told, end.value
+
+
+def test_a_plan_is_read_and_trained(
+    plan: MakePlan, tiny_llama: GgufFile, letters: Tokenizer, local_engine: LocalEngine
+) -> None:
+    (trainer,) = [one for one in load_plugins(safe_mode=True).trainers if one.name == "LoRA"]
+    alphabet = plan(trainer, replace(FAST, steps=3), held_out=0.2, name="alphabet")
+    told, trained = started(alphabet, tiny_llama, letters, local_engine)
+    assert told[1].message == "data.txt: 7 examples, 56 tokens, 49 of them predicted"
+    assert trained.adapter.name == "alphabet" and trained.validation is not None
+
+
+@pytest.mark.parametrize(
+    ("steps", "says"), [(1, "ZeroDivisionError: too careless"), (2, "it returned str, not Trained")]
+)
+def test_a_trainer_that_breaks_down_is_named(
+    plan: MakePlan,
+    tiny_llama: GgufFile,
+    letters: Tokenizer,
+    local_engine: LocalEngine,
+    steps: int,
+    says: str,
+) -> None:
+    with pytest.raises(PluginError, match=f"trainer careless: .*{says}"):
+        started(plan(Careless(), replace(FAST, steps=steps)), tiny_llama, letters, local_engine)
+
+
+def test_what_shows_no_factors_does_not_learn_on(
+    plan: MakePlan,
+    tiny_llama: GgufFile,
+    letters: Tokenizer,
+    local_engine: LocalEngine,
+    shift: Any,
+) -> None:
+    with pytest.raises(UnsupportedError, match="shift shows no factors"):
+        started(plan(Careless(), FAST, start=shift), tiny_llama, letters, local_engine)
