@@ -87,7 +87,7 @@ class TrainingProgress(Progress):
     adapter
         As it stands after this step.
     best
-        As it was when validation found it best; without validation it is `adapter`.
+        As it was when validation found it best; until that was measured it is `adapter`.
     best_step
         After which step that was; 0 is before the first.
     sample

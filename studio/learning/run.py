@@ -113,15 +113,16 @@ class TrainingRun:
                     tokens_per_second=pace.tokens_per_second,
                     seconds_left=pace.seconds_left(self.total - self._step, time.perf_counter()),
                     adapter=self._parameters.adapter,
-                    best=self._best_adapter,
-                    best_step=self._best.step,
+                    best=self._kept[0],
+                    best_step=self._kept[1],
                     sample=sample,
                 )
             )
+        kept, best_step = self._kept
         return Trained(
-            self._best_adapter,
+            kept,
             self._step,
-            self._best.step,
+            best_step,
             float(np.mean(self._losses)),
             self._best.loss if self._request.validation else None,
             self._before,
@@ -135,6 +136,13 @@ class TrainingRun:
         self._losses.extend(state.losses)
         self._best, self._best_adapter = state.best, state.best_adapter
         self._before = state.before
+
+    @property
+    def _kept(self) -> tuple[Adapter, int]:
+        """The best adapter and after which step it was: until that was measured, the one there is."""
+        if self._best.step == self._best.waited == 0:
+            return self._parameters.adapter, self._step
+        return self._best_adapter, self._best.step
 
     def _learn(self, numbers: list[int]) -> tuple[float, float, float]:
         """Take one step; return its mean loss, the norm of the gradient and the rate."""
@@ -157,8 +165,6 @@ class TrainingRun:
         norm = self._parameters.follow(gradients, rate)
         self._step += 1
         self._losses.append(gradients.loss.mean)
-        if not self._request.validation:
-            self._best, self._best_adapter = Best(step=self._step), self._parameters.adapter
         return gradients.loss.mean, norm, rate
 
     def _attach(self, adapter: Adapter) -> BlendState:

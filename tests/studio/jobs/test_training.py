@@ -148,6 +148,11 @@ def test_the_best_is_kept_and_patience_ends_the_run(make_request: MakeRequest) -
     assert told[-1].best is trained.adapter
 
 
+def test_until_it_is_measured_the_best_is_what_there_is(make_request: MakeRequest) -> None:
+    told, _ = run(make_request(validation=sequences(1, 3)), replace(FAST, validate_every=10), stop_after=4)
+    assert told[-1].best is told[-1].adapter and told[-1].best_step == 4
+
+
 def test_dropout_targets_and_rank_stabilisation_reach_the_run(make_request: MakeRequest) -> None:
     plain, _ = finished(make_request(), replace(FAST, steps=4))
     dropped, _ = finished(make_request(), replace(FAST, steps=4, dropout=0.5))
