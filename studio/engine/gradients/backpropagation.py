@@ -52,15 +52,12 @@ class Backpropagation:
 
     def at_once(self, batch: LearningBatch) -> float:
         """Return the loss of a batch, and go back if it is finite. Each layer runs once."""
-        tape = Tape(self._backend.xp)
-        try:
+        with Tape(self._backend.xp) as tape:
             run = self._pass(batch, tape)
             hidden = self._model.hidden(run)
             total, gradient = self._head(run, hidden, batch)
             if hidden.slot.wanted and math.isfinite(total):
                 tape.play(hidden, gradient)
-        finally:
-            tape.clear()
         return total
 
     def layer_by_layer(self, batch: LearningBatch) -> float:
@@ -70,33 +67,31 @@ class Backpropagation:
         last bit.
         """
         entered: list[Traced] = []
-        tape = Tape(self._backend.xp)
-        run = self._pass(batch, tape, entered=entered)
-        hidden = self._model.hidden(run)
-        total, gradient = self._head(run, hidden, batch)
-        if not math.isfinite(total):
-            return total
-        tape.play(hidden, gradient)  # as far as the layers
+        with Tape(self._backend.xp) as tape:
+            run = self._pass(batch, tape, entered=entered)
+            hidden = self._model.hidden(run)
+            total, gradient = self._head(run, hidden, batch)
+            if not math.isfinite(total):
+                return total
+            tape.play(hidden, gradient)  # as far as the layers
         x = entered.pop()
         while entered and x.slot.wanted:
-            gradient = x.slot.take()
-            x, tape = entered.pop(), Tape(self._backend.xp)
-            resumed = tape.trace(x.value, wanted=x.slot.wanted)
-            x = self._through(batch, tape, len(entered), resumed, gradient)
+            gradient, x = x.slot.take(), entered.pop()
+            x.slot.receive(self._through(batch, len(entered), x, gradient))
         return total
 
-    def _through(
-        self, batch: LearningBatch, tape: Tape, layer: int, resumed: Traced, gradient: Array
-    ) -> Traced:
-        """Run one layer again, and go back through it; return what enters it, with its gradient."""
-        first = None if layer == 0 else resumed  # the embedding collects gradients, too
-        run = self._pass(batch, tape, first_layer=layer, last_layer=layer, resumed=first)
-        try:
-            self._model.hidden(run)
-        except LayerEndError as end:
-            output = end.x
-        tape.play(output, gradient)
-        return resumed
+    def _through(self, batch: LearningBatch, layer: int, x: Traced, gradient: Array) -> Array:
+        """Run one layer again, and go back through it; return the gradient of what enters it."""
+        with Tape(self._backend.xp) as tape:
+            entering = tape.trace(x.value, wanted=x.slot.wanted)
+            resumed = None if layer == 0 else entering  # the embedding collects gradients, too
+            run = self._pass(batch, tape, first_layer=layer, last_layer=layer, resumed=resumed)
+            try:
+                self._model.hidden(run)
+            except LayerEndError as end:
+                output = end.x
+            tape.play(output, gradient)
+            return entering.slot.take()
 
     def _pass(
         self,
@@ -131,19 +126,19 @@ class Backpropagation:
             run.poll()
             chosen = columns[first : first + self._head_columns]
             on_device = backend.to_device(chosen)
-            tape = Tape(backend.xp)  # of its own: logits are large, and let go of at once
-            part = tape.trace(hidden.value[:, on_device], wanted=hidden.slot.wanted)
-            logits = self._model.logits(run, part)
-            losses, of_logits = cross_entropy(
-                backend.xp,
-                logits.value,
-                backend.to_device(batch.targets[chosen]),
-                backend.to_device(batch.weights[chosen]),
-                wanted=logits.slot.wanted,
-            )
-            total += float(backend.to_host(losses).sum())
-            if logits.slot.wanted:
-                tape.play(logits, of_logits)
+            with Tape(backend.xp) as tape:  # of its own: logits are large, and let go of at once
+                part = tape.trace(hidden.value[:, on_device], wanted=hidden.slot.wanted)
+                logits = self._model.logits(run, part)
+                losses, of_logits = cross_entropy(
+                    backend.xp,
+                    logits.value,
+                    backend.to_device(batch.targets[chosen]),
+                    backend.to_device(batch.weights[chosen]),
+                    wanted=logits.slot.wanted,
+                )
+                total += float(backend.to_host(losses).sum())
+                if logits.slot.wanted:
+                    tape.play(logits, of_logits)
             if hidden.slot.wanted:
                 gradient[:, on_device] = part.slot.take()
         return total, gradient

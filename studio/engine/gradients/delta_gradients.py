@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studio.contracts import NO_DROPOUT, FactorGradients
+from studio.engine.gradients.dropped_inputs import DroppedInputs
 from studio.engine.gradients.group_delta import GroupDelta
 from studio.errors import EngineError, MismatchError
 
@@ -44,8 +45,7 @@ class DeltaGradients:
     ) -> None:
         self.bank = bank
         self.state = state
-        self.dropout = dropout
-        self.passes = 0
+        self.dropped = DroppedInputs(dropout)
         heard = {channel.key for channel in state.channels}
         keys = list(bank.adapters)
         opaque = {number for pairs in bank.opaque.values() for number, _ in pairs}
@@ -56,8 +56,6 @@ class DeltaGradients:
                     where=key,
                     remedy="Mute it, or extract a low-rank adapter from it first",
                 )
-        if not 0 <= dropout.rate < 1:
-            raise EngineError(f"{dropout.rate} is no rate of dropout", remedy="Choose one from 0 to below 1")
         if train is not None and train not in heard:
             raise EngineError("the adapter to train is not in the blend", where=train, remedy="Unmute it")
         self._heard = np.array([key in heard for key in keys], dtype=bool)
@@ -127,4 +125,5 @@ class DeltaGradients:
                 rows = np.flatnonzero(channels[member.ranks] == self._trained)
                 if len(rows):  # an adapter's ranks are side by side
                     trained[member.number] = slice(int(rows[0]), int(rows[-1]) + 1)
-        return GroupDelta(self, packed, place, members, self._rank_scales[packed.ranks], trained)
+        scales = self._rank_scales[packed.ranks]
+        return GroupDelta(self.bank.backend, self.dropped, packed, place, members, scales, trained)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from studio.engine.adapter_bank import PackedGroup, PackedMember
-    from studio.engine.backend import Array, HostArray
-    from studio.engine.gradients.delta_gradients import DeltaGradients
+    from studio.engine.backend import Array, Backend, HostArray
+    from studio.engine.gradients.dropped_inputs import DroppedInputs
     from studio.engine.gradients.traced import Traced
     from studio.engine.model import LinearGroup
 
@@ -24,6 +23,21 @@ Place = tuple["LinearGroup", "int | None"]
 
 class GroupDelta:
     """What a blend adds to one group of weights, or to one expert's part of it.
+
+    Parameters
+    ----------
+    dropped
+        What is left out of the inputs in the trained ranks.
+    packed
+        The factors of all attached adapters.
+    place
+        Where they act.
+    members
+        The weights that the blend acts on.
+    rank_scales
+        ``[R, 1]``: what each rank is multiplied by.
+    trained
+        Which of a member's ranks are trained, by its number.
 
     Attributes
     ----------
@@ -37,19 +51,22 @@ class GroupDelta:
 
     def __init__(
         self,
-        owner: DeltaGradients,
+        backend: Backend,
+        dropped: DroppedInputs,
         packed: PackedGroup,
         place: Place,
         members: Sequence[PackedMember],
         rank_scales: Array,
         trained: dict[int, slice],
     ) -> None:
-        self.owner = owner
+        self.dropped = dropped
+        self._to_device = backend.to_device
+        self._xp = backend.xp
         self.packed = packed
         self.place = place
         self.members = members
-        self.rank_scales = rank_scales  # [R, 1]
-        self.trained = trained  # which of a member's ranks, by its number
+        self.rank_scales = rank_scales
+        self.trained = trained
         expert = place[1]
         self.a = packed.a if expert is None else packed.a[expert]  # [R, in]
         self.b = {
@@ -58,11 +75,6 @@ class GroupDelta:
         self.of_scales: Array | None = None
         self.of_a: Array | None = None
         self.of_b: dict[int, Array] = {}
-
-    @property
-    def xp(self) -> Any:
-        """The array module."""
-        return self.owner.bank.backend.xp
 
     @cached_property
     def trained_ranks(self) -> slice | Array:
@@ -75,7 +87,7 @@ class GroupDelta:
         ]
         if ranks == list(range(ranks[0], ranks[-1] + 1)):
             return slice(ranks[0], ranks[-1] + 1)
-        return self.owner.bank.backend.to_device(np.array(ranks))
+        return self._to_device(np.array(ranks))
 
     @cached_property
     def trained_rows(self) -> dict[int, slice]:
@@ -92,9 +104,9 @@ class GroupDelta:
         """Add the deltas of inputs ``[in, C]`` to outputs ``[out, C]``, in place."""
         hidden = self.a @ inputs.value  # [R, C]
         kept = None
-        if self.trained and self.owner.dropout.rate:
-            kept = self._kept(inputs.shape)
-            hidden[self.trained_ranks] = self.a[self.trained_ranks] @ self.dropped(inputs.value, kept)
+        if self.trained and self.dropped.are_any:
+            kept = self._to_device(self.dropped.kept(self.place, inputs.shape))
+            hidden[self.trained_ranks] = self.a[self.trained_ranks] @ self.dropped.without(inputs.value, kept)
         scaled = hidden * self.rank_scales
         for member in self.members:
             output = outputs[member.index]
@@ -109,7 +121,7 @@ class GroupDelta:
     def collect_embedding(self, tokens: HostArray, gradient: Array) -> None:
         """Collect the gradients of `add_to_embedding` from that of its result, ``[width, C]``."""
         (member,) = self.members
-        to_device = self.owner.bank.backend.to_device
+        to_device = self._to_device
         hidden = self.b[member.number][to_device(tokens)].T  # [R, C]
         of_scaled = self.a @ gradient  # [R, C]
         self._add_of_scales((of_scaled * hidden).sum(axis=1))
@@ -120,20 +132,20 @@ class GroupDelta:
             places = np.zeros((len(seen), len(tokens)), np.float32)  # a token may be there many times
             places[which, np.arange(len(tokens))] = 1
             of_rows = (of_scaled * self.rank_scales)[rows]  # [R_t, C]
-            of_b = self.xp.zeros_like(self.b[member.number][:, rows])
+            of_b = self._xp.zeros_like(self.b[member.number][:, rows])
             of_b[to_device(seen)] = to_device(places) @ of_rows.T
             self._add_of_b(member, of_b)
 
     def collect(self, applied: AppliedDelta, gradients: Sequence[Array]) -> Array:
         """Collect gradients from those of the outputs ``[out, C]``; return that of A x, ``[R, C]``."""
-        of_scaled = self.xp.zeros_like(applied.hidden)
+        of_scaled = self._xp.zeros_like(applied.hidden)
         for member in self.members:
             of_scaled[member.ranks] = self.b[member.number].T @ gradients[member.index]
         self._add_of_scales((of_scaled * applied.hidden).sum(axis=1))
         of_hidden = of_scaled * self.rank_scales
         if self.trained:
             inputs = applied.inputs.value
-            seen = inputs if applied.kept is None else self.dropped(inputs, applied.kept)
+            seen = inputs if applied.kept is None else self.dropped.without(inputs, applied.kept)
             self._add_of_a(of_hidden[self.trained_ranks] @ seen.T)  # [R_t, C] @ [C, in]
             scaled = applied.hidden * self.rank_scales
             for member in self.members:
@@ -141,17 +153,6 @@ class GroupDelta:
                     rows = scaled[member.ranks][self.trained[member.number]]
                     self._add_of_b(member, gradients[member.index] @ rows.T)  # [out, C] @ [C, R_tm]
         return of_hidden
-
-    def _kept(self, shape: tuple[int, ...]) -> Array:
-        """Choose which inputs are kept: alike for the same seed, place and pass."""
-        dropout, (group, expert) = self.owner.dropout, self.place
-        place = zlib.crc32(f"{group} {expert}".encode())
-        random = np.random.default_rng([dropout.seed, self.owner.passes, place])
-        return self.owner.bank.backend.to_device(random.random(shape, dtype=np.float32) >= dropout.rate)
-
-    def dropped(self, array: Array, kept: Array) -> Array:
-        """Leave out what is not kept, and make up for it: also how a gradient passes."""
-        return array * kept * (1 / (1 - self.owner.dropout.rate))
 
     def _add_of_scales(self, found: Array) -> None:
         self.of_scales = found if self.of_scales is None else self.of_scales + found
@@ -184,4 +185,4 @@ class AppliedDelta:
         ranks = delta.trained_ranks
         through = delta.a[ranks].T @ of_hidden[ranks]
         of_hidden[ranks] = 0
-        return delta.a.T @ of_hidden + delta.dropped(through, self.kept)
+        return delta.a.T @ of_hidden + delta.dropped.without(through, self.kept)

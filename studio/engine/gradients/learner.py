@@ -95,8 +95,11 @@ class Learner:
                 self._plain(batch, [state] * len(part), cancelled)  # names the layer
                 raise EngineError("the loss is not a finite number", remedy="Lower the scales")
             loss += Loss(total, sum(example.weight for example in chosen))
-            deltas.passes += 1
-        return Gradients(loss, deltas.scales(), deltas.factors())
+            deltas.dropped.passes += 1
+        found = Gradients(loss, deltas.scales(), deltas.factors())
+        if not _is_finite(found):
+            raise EngineError("the gradients overflow float32", remedy="Lower the scales")
+        return found
 
     def _parts(self, examples: Sequence[Example]) -> Iterator[list[int]]:
         """Yield the numbers of examples that run side by side."""
@@ -136,3 +139,9 @@ class Learner:
         if not np.isfinite(totals).all():
             raise overflow(cache, is_base=blends is None)
         return totals
+
+
+def _is_finite(gradients: Gradients) -> bool:
+    scales = (value for by_module in gradients.scales.values() for value in by_module.values())
+    factors = (factor for pair in gradients.factors.values() for factor in (pair.a, pair.b))
+    return all(map(math.isfinite, scales)) and all(np.isfinite(factor).all() for factor in factors)

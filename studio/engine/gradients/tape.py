@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Operator = TypeVar("Operator", bound="Callable[..., Any]")
 
 RULES: dict[Callable[..., Any], Callable[..., Sequence[Array]]] = {}
+"""The rule of each operator."""
+
 _CHEAP: set[Callable[..., Any]] = set()
 
 
@@ -60,7 +62,7 @@ def gradient_of(of: Callable[..., Any]) -> Callable[[Operator], Operator]:
 
 
 class Tape:
-    """What was computed, in its order.
+    """What was computed, in its order; cleared at the end of a ``with``.
 
     Parameters
     ----------
@@ -72,6 +74,14 @@ class Tape:
         self.xp = xp
         self._notes: list[tuple[Sequence[Slot], Callable[[], None]]] = []
         self._forgettable: list[Traced] = []
+
+    def __enter__(self) -> Tape:
+        """Begin."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Clear it: notes and arrays hold each other, and would wait for the garbage collector."""
+        self.clear()
 
     def record(
         self, of: Callable[..., Any], xp: Any, operands: Sequence[Any], parameters: dict[str, Any]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from studio.contracts import BlendChannel, BlendState, Gains, Gradients
+from studio.contracts import BASE_ALONE, BlendChannel, BlendState, Gains, Gradients
 from studio.engine.backend import choose_backend
 from studio.engine.local import LocalEngine
 from studio.engine.model import EMBEDDING, HEAD
@@ -148,7 +148,9 @@ def test_gradients_in_float32_are_those_in_float64(
         engine.attach(adapters)
         found = engine.gradients(examples, blend, train="a")
         assert largest_distance(found, wanted) < 1e-4
-        (loss,) = engine.losses(examples, [blend])
+        alone, loss = engine.losses(examples, [BASE_ALONE, blend])  # side by side
+        assert alone.total == pytest.approx(engine.gradients(examples, BASE_ALONE).loss.total, rel=1e-5)
+        assert alone.total != loss.total
         assert loss.total == pytest.approx(wanted.loss.total, rel=1e-5)
         assert found.loss.total == pytest.approx(wanted.loss.total, rel=1e-5)
         assert found.loss.weight == loss.weight == sum(sum(one.weights[1:]) for one in examples)

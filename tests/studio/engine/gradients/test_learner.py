@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import itertools
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +24,7 @@ from studio.contracts import (
 )
 from studio.engine.backend import choose_backend
 from studio.engine.gradients import learner
+from studio.engine.gradients.traced import Traced
 from studio.engine.local import LocalEngine
 from studio.engine.model import EMBEDDING
 from studio.errors import CancelledError, EngineError, MismatchError
@@ -247,6 +251,18 @@ def test_an_overflow_is_named_as_evaluating_names_it(engine: LocalEngine, exampl
     assert len(set(messages)) == 1
 
 
+def test_gradients_that_overflow_beside_a_sound_loss_are_refused(
+    engine: LocalEngine, base: Any, tiny_adapter: Make, examples: list[Example]
+) -> None:
+    adapter = tiny_adapter(base, MODULES[1:2])
+    adapter.factors[MODULES[1]].b *= np.float32(1e-38)
+    engine.attach({"a": adapter})
+    loud = BlendState((BlendChannel("a", 1, 1e38),))
+    assert np.isfinite(engine.losses(examples, [loud])[0].total)
+    with pytest.raises(EngineError, match="the gradients overflow"):
+        engine.gradients(examples, loud, train="a")
+
+
 @pytest.mark.parametrize(
     ("example", "what"),
     [
@@ -332,6 +348,28 @@ def test_the_estimate_of_memory_is_near_what_is_taken(
     assert taken[1] < taken[0] / 2
     for its, estimate in zip(taken, needed, strict=True):
         assert 0.5 * estimate < its < 1.1 * estimate
+
+
+@pytest.mark.parametrize("free", [1 << 40, 1 << 20])
+def test_nothing_waits_for_the_garbage_collector(
+    engine: LocalEngine, examples: list[Example], monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    """What a pass remembers is large: it goes as soon as the pass ends, cancelled or not."""
+    monkeypatch.setattr("studio.engine.backend.available_memory", lambda: free)
+    assert engine.gradient_memory(examples).is_short == (free == 1 << 20)
+    answers = itertools.chain([False] * 12, itertools.repeat(True))  # on the way back
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        engine.gradients(examples, BLEND, train="a", dropout=Dropout(0.1))
+        with contextlib.suppress(CancelledError):
+            engine.gradients(examples, BLEND, cancelled=lambda: next(answers))
+        assert next(answers)  # it was
+        gc.collect()
+        assert [waiting for waiting in gc.garbage if isinstance(waiting, np.ndarray | Traced)] == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
 
 
 def test_what_cannot_fit_is_refused_before_it_runs(
