@@ -101,6 +101,7 @@ def test_two_engines_share_a_device(strict_device: Any, tiny_base: Make) -> None
 def test_a_closed_engine_holds_no_memory_and_a_forgotten_one_no_thread(
     strict_device: Any, tiny_base: Make
 ) -> None:
+    before = set(threading.enumerate())
     engine = LocalEngine(choose_backend("cupy"))
     engine.open(tiny_base())
     engine.evaluate(TOKENS, BASE_ALONE)
@@ -108,7 +109,7 @@ def test_a_closed_engine_holds_no_memory_and_a_forgotten_one_no_thread(
     assert pool.held > 10_000
     engine.close()
     assert pool.used == pool.held == 0
-    (thread,) = (thread for thread in threading.enumerate() if thread.name.startswith("CUDA"))
+    (thread,) = (one for one in set(threading.enumerate()) - before if one.name.startswith("CUDA"))
     del engine
     gc.collect()
     thread.join(5)
