@@ -25,6 +25,7 @@ from studio.contracts.learning import (
     Gradients,
     LearningEngine,
     Loss,
+    SharingEngine,
 )
 from studio.contracts.mixer import (
     BASE_ALONE,
@@ -129,6 +130,7 @@ __all__ = [
     "Sampling",
     "ScaledDelta",
     "Severity",
+    "SharingEngine",
     "TensorInfo",
     "Trained",
     "Trainer",

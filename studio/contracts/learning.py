@@ -179,3 +179,11 @@ class LearningEngine(Engine, Protocol):
         EngineError
             As `evaluate` does, and where a sequence has no weight or the memory does not suffice.
         """
+
+
+@runtime_checkable
+class SharingEngine(Engine, Protocol):
+    """An engine that shares its open base with others, so that long work has one of its own."""
+
+    def sibling(self) -> LearningEngine:
+        """Return an engine for another thread; it keeps the weights until it is closed."""

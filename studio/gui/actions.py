@@ -53,6 +53,11 @@ class Actions:
         self.normal_size = action("&Normal", "Ctrl+0")
         self.generate = action("&Generate", "Ctrl+G")
         self.stop = action("&Stop generating", "Ctrl+.")
+        self.train = action("&Train an adapter…", "Ctrl+L")
+        self.stop_training = action("St&op training", "Ctrl+Shift+L")
+        self.find_blend = action("&Find the blend…", "Ctrl+F")
+        self.sensitivity = action("&Sensitivity", "Ctrl+Shift+I")
+        self.landscape = action("L&andscape…", "Ctrl+Shift+F")
         self.plugin_list = action("Plugin &list")
         self.about = action("&About LoRA Studio")
         self.guide = action("&User guide", Key.HelpContents)
@@ -88,6 +93,10 @@ class Menus:
         _fill(stack, actions.add_with_options, None)
         _fill(stack, actions.mute_all, actions.unmute_all, actions.reset, None, actions.clear)
         _fill(stack, None, actions.combine, actions.report, None, actions.generate, actions.stop)
+
+        learn = bar.addMenu("&Learn")
+        _fill(learn, actions.train, actions.stop_training, None)
+        _fill(learn, actions.find_blend, actions.sensitivity, actions.landscape)
 
         self.devices = DeviceMenu(window)
         bar.addMenu(self.devices)

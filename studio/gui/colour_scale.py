@@ -32,17 +32,25 @@ def colour_range(values: FloatArray) -> tuple[float, float]:
     return min(0.0, float(values.min())), float(values.max())
 
 
+def even_range(values: FloatArray) -> tuple[float, float]:
+    """Return a range as far below 0 as above it that holds finite values."""
+    most = float(np.abs(values).max(initial=0.0))
+    return -most, most
+
+
 class ColourBar(QWidget):
     """A bar of the colours between the two numbers they stand for."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._low = self._high = "0"
+        self._diverging = False
         self.setAccessibleName("Colour scale")
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
 
-    def set_range(self, low: float, high: float, unit: str) -> None:
-        """Show what the two ends mean."""
+    def set_range(self, low: float, high: float, unit: str, *, diverging: bool = False) -> None:
+        """Show what the two ends mean, and whether nothing lies in the middle."""
+        self._diverging = diverging
         self._low, self._high = f"{low:.3g}", f"{high:.3g} {unit}".rstrip()
         self.setAccessibleDescription(f"from {self._low} to {self._high}")
         self.updateGeometry()
@@ -65,17 +73,19 @@ class ColourBar(QWidget):
         painter = QPainter(self)
         painter.setFont(small_font(self.font()))
         widest = painter.fontMetrics().horizontalAdvance("-0.000")
+        left = max(widest, painter.fontMetrics().horizontalAdvance(self._low))
         right = max(widest, painter.fontMetrics().horizontalAdvance(self._high))
-        bar = QRectF(widest + 6, self.height() / 2 - 4, self.width() - widest - right - 12, 8)
+        bar = QRectF(left + 6, self.height() / 2 - 4, self.width() - left - right - 12, 8)
         gradient = QLinearGradient(bar.topLeft(), bar.topRight())
-        for index, stop in enumerate(theme.heat):
-            gradient.setColorAt(index / (len(theme.heat) - 1), QColor(stop))
+        stops = theme.slopes if self._diverging else theme.heat
+        for index, stop in enumerate(stops):
+            gradient.setColorAt(index / (len(stops) - 1), QColor(stop))
         painter.setBrush(gradient)
         painter.setPen(QPen(QColor(theme.line), 1))
         painter.drawRect(bar.adjusted(0.5, 0.5, -0.5, -0.5))
         painter.setPen(QColor(theme.faint))
         middle = Qt.AlignmentFlag.AlignVCenter
-        low = QRectF(0, 0, widest, self.height())
+        low = QRectF(0, 0, left, self.height())
         painter.drawText(low, middle | Qt.AlignmentFlag.AlignRight, self._low)
         high = QRectF(bar.right() + 6, 0, right + 2, self.height())
         painter.drawText(high, middle | Qt.AlignmentFlag.AlignLeft, self._high)

@@ -19,14 +19,19 @@ from studio.gui.controllers.engines import EnginesController
 from studio.gui.controllers.exports import ExportsController
 from studio.gui.controllers.gains import GainsController
 from studio.gui.controllers.jobs import JobsController
+from studio.gui.controllers.landscape import LandscapeController
 from studio.gui.controllers.live import LiveController
 from studio.gui.controllers.models import ModelsController
 from studio.gui.controllers.norms import NormsController
 from studio.gui.controllers.plugins import PluginsController
 from studio.gui.controllers.prompt import PromptController
 from studio.gui.controllers.reports import ReportsController
+from studio.gui.controllers.searching import SearchingController
+from studio.gui.controllers.sensitivity import SensitivityController
 from studio.gui.controllers.sessions import SessionsController
 from studio.gui.controllers.stack import StackController
+from studio.gui.controllers.training import TrainingController
+from studio.gui.controllers.wanted import WantedController
 from studio.gui.display import choose_platform
 from studio.gui.frame import OncePerFrame
 from studio.gui.guide import show_about, show_guide
@@ -92,8 +97,16 @@ class Desk(QObject):
         self.sessions = SessionsController(session, self.jobs, plugins, window, notices, self.settings, self)
         self.exports = ExportsController(session, self.jobs, self.norms, plugins, window, notices, self)
         self.combining = CombiningController(session, self.jobs, self.exports, plugins, window, notices, self)
+        self.training = TrainingController(session, self.engine, self.jobs, plugins, window, notices, self)
+        self.wanted = WantedController(session, self.engine, self)
+        self.searching = SearchingController(session, self.jobs, self.wanted, window, notices, self)
+        self.sensitivity = SensitivityController(
+            session, self.jobs, self.norms, self.wanted, window, notices, self
+        )
+        self.landscape = LandscapeController(session, self.jobs, self.wanted, window, notices, self)
         self.plugins = PluginsController(session, plugins, window, notices, self)
 
+        self.models.may_leave = self.sessions.may_leave = self.training.may_leave
         self.models.opened.connect(self.sessions.remember)
         self.models.added.connect(self.reports.tell)
         self.models.session_dropped.connect(self.sessions.open)

@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PySide6.QtCore import QEvent, Signal
-from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QHBoxLayout,
+    QPushButton,
+    QStackedLayout,
+    QVBoxLayout,
+    QWidget,
+)
 
 from studio.gui.cell_plot import BoolArray, CellPlot
-from studio.gui.colour_scale import ColourBar, colour_range, colour_table
+from studio.gui.colour_scale import ColourBar, colour_range, colour_table, even_range
 from studio.gui.controls import DeskLabel, hint_label
 from studio.gui.theme import current_theme
 
@@ -26,6 +34,8 @@ class HeatmapView(QWidget):
     """(mode key): the user chose what the cells measure."""
     module_selected = Signal(str, int)
     """(target, layer): a cell was clicked, or chosen with the arrow keys."""
+    refresh_requested = Signal()
+    """Measure again what the cells show."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -34,6 +44,8 @@ class HeatmapView(QWidget):
         self._values = np.zeros((0, 0), np.float32)
         self._absent = np.zeros((0, 0), np.bool_)
         self._unit = ""
+        self._diverging = False
+        self._note = ""
         self._selected: tuple[int, int] | None = None  # row, column
         self.range = (0.0, 0.0)
         """The values at the two ends of the colour scale."""
@@ -47,12 +59,16 @@ class HeatmapView(QWidget):
         self.hold_box = QCheckBox("Hold range")
         self.hold_box.setAccessibleName("Hold the colour range")
         self.hold_box.setToolTip("Keep the colours' range while the values change")
+        self.refresh_button = QPushButton("Refresh")
+        self.refresh_button.setAccessibleName("Measure the heatmap again")
+        self.refresh_button.hide()
         self.plot = CellPlot()
         self.message_label = hint_label()
         head = QHBoxLayout()
         head.setSpacing(14)
         head.addWidget(self.mode_box)
         head.addWidget(self.readout, 1)
+        head.addWidget(self.refresh_button)
         head.addWidget(self.colour_bar)
         head.addWidget(self.hold_box)
         self._shown = QWidget()
@@ -68,6 +84,7 @@ class HeatmapView(QWidget):
 
         self.mode_box.activated.connect(self._choose_mode)
         self.hold_box.toggled.connect(lambda _: self._paint_values())
+        self.refresh_button.clicked.connect(self.refresh_requested)
         self.plot.pointed.connect(self._show_readout)
         self.plot.clicked.connect(self._choose)
         self.plot.stepped.connect(self._step)
@@ -91,17 +108,31 @@ class HeatmapView(QWidget):
         self.plot.set_grid(self._targets, layers)
         self.set_values(np.zeros((len(self._targets), layers), np.float32))
 
-    def set_values(self, values: FloatArray, *, absent: BoolArray | None = None, unit: str = "") -> None:
+    def set_values(
+        self,
+        values: FloatArray,
+        *,
+        absent: BoolArray | None = None,
+        unit: str = "",
+        diverging: bool = False,
+    ) -> None:
         """Show values ``[targets, layers]``. NaN and Inf are marked as faults; `absent` cells are left blank.
 
-        Raises ``ValueError`` when the shape is not that of the grid.
+        Diverging ones have colours for both sides of 0. Raises ``ValueError`` when the shape is not that of
+        the grid.
         """
         shape = (len(self._targets), self._layers)
         if values.shape != shape:
             raise ValueError(f"values have shape {values.shape}, the grid is {shape}")
-        self._values, self._unit = values, unit
+        self._values, self._unit, self._diverging = values, unit, diverging
         self._absent = np.zeros(shape, np.bool_) if absent is None else absent
         self._paint_values()
+
+    def set_refresh(self, offered: bool, note: str = "") -> None:
+        """Say whether what is shown is measured on demand, and what is to be known of it, in a few words."""
+        self.refresh_button.setVisible(offered)
+        self._note = note
+        self._show_readout(None)
 
     def set_message(self, message: str) -> None:
         """Show why there is nothing to show, in place of cells; empty returns to the cells."""
@@ -119,23 +150,24 @@ class HeatmapView(QWidget):
         finite = np.isfinite(self._values)
         shown = finite & ~self._absent
         if not self.hold_box.isChecked():
-            self.range = colour_range(self._values[shown])
+            self.range = (even_range if self._diverging else colour_range)(self._values[shown])
         low, high = self.range
-        table = colour_table(current_theme().heat)  # [256, 4]
-        share = np.zeros(self._values.shape, np.float32)
+        theme = current_theme()
+        table = colour_table(theme.slopes if self._diverging else theme.heat)  # [256, 4]
+        share = np.full(self._values.shape, 0.5 if self._diverging else 0.0, np.float32)
         if high > low:
             share[shown] = np.clip((self._values[shown] - low) / (high - low), 0.0, 1.0)
         colours = table[np.rint(share * 255).astype(np.intp)]  # [targets, layers, 4]
         colours[~shown] = 0
         self.plot.show_cells(colours, faults=~finite & ~self._absent)
-        self.colour_bar.set_range(low, high, self._unit)
+        self.colour_bar.set_range(low, high, self._unit, diverging=self._diverging)
         self._show_readout(None)
 
     def _show_readout(self, cell: tuple[int, int] | None) -> None:
         """Say what stands under the pointer, or in the selected cell."""
         cell = cell or self._selected
         if cell is None:
-            self.readout.clear()
+            self.readout.setText(self._note)
             return
         row, column = cell
         value = "no such module" if self._absent[cell] else f"{self._values[cell]:.4g} {self._unit}".rstrip()

@@ -106,14 +106,19 @@ class JobsPanel(QWidget):
         row.set_job(job)
         self._show_rest()
 
-    def clear_finished(self) -> None:
-        """Drop the lines of jobs that ended."""
-        for key in [key for key, row in self._rows.items() if row.job.ended]:
-            row = self._rows.pop(key)
+    def drop_job(self, key: str) -> None:
+        """Drop the line of a job, if it has one."""
+        row = self._rows.pop(key, None)
+        if row is not None:
             self._list_layout.removeWidget(row)
             row.hide()
             row.deleteLater()
-        self._show_rest()
+            self._show_rest()
+
+    def clear_finished(self) -> None:
+        """Drop the lines of jobs that ended."""
+        for key in [key for key, row in self._rows.items() if row.job.ended]:
+            self.drop_job(key)
 
     def _show_rest(self) -> None:
         self.empty_label.setVisible(not self._rows)

@@ -18,6 +18,7 @@ from studio.gui.pane import Pane
 from studio.gui.plugins_panel import PluginsPanel
 from studio.gui.prompt_panel import PromptPanel
 from studio.gui.report_panel import ReportPanel
+from studio.gui.run_panel import RunPanel
 from studio.gui.stack_panel import StackPanel
 from studio.gui.toast import Toast
 
@@ -45,6 +46,7 @@ class MainWindow(QMainWindow):
         self.next_token = NextTokenView()
         self.generation = GenerationPanel()
         self.heatmap = HeatmapView()
+        self.run = RunPanel()
         self.jobs = JobsPanel()
         self.log = LogPanel()
         self.plugins = PluginsPanel()
@@ -141,6 +143,7 @@ class MainWindow(QMainWindow):
             "next token": self._dock("Next token", self.next_token),
             "generation": self._dock("Generation", self.generation),
             "heatmap": self._dock("Heatmap", self.heatmap),
+            "training": self._dock("Training", self.run),
             "jobs": self._dock("Jobs", self.jobs),
             "plugins": self._dock("Plugins", self.plugins),
             "log": self._dock("Log", self.log),
@@ -157,7 +160,9 @@ class MainWindow(QMainWindow):
         self.tabifyDockWidget(docks["jobs"], docks["log"])
         self.tabifyDockWidget(docks["log"], docks["plugins"])
         self.tabifyDockWidget(docks["plugins"], docks["report"])
+        self.tabifyDockWidget(docks["heatmap"], docks["training"])
         docks["jobs"].raise_()
+        docks["heatmap"].raise_()
         self.resizeDocks([docks["stack"], docks["prompt"], docks["next token"]], [380, 620, 440], across)
         self.resizeDocks([docks["prompt"], docks["generation"]], [180, 330], down)
         self.resizeDocks([docks["heatmap"], docks["jobs"]], [960, 480], across)

@@ -78,3 +78,16 @@ def use_cpu(parent: QWidget, reason: str) -> bool:
         Button.Yes,
     )
     return answer == Button.Yes
+
+
+def leave_training(parent: QWidget, name: str) -> bool:
+    """Ask whether to end a training for another base; an adapter fits the base it was trained on alone."""
+    answer = QMessageBox.question(
+        parent,
+        "Training is under way",
+        f"Another base ends the training of “{name}”, and what it has learnt is in no file. Go on?\n\n"
+        "Stop it instead to keep its best on the stack, from where it can be exported.",
+        Button.Discard | Button.Cancel,
+        Button.Cancel,
+    )
+    return answer == Button.Discard

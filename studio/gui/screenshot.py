@@ -16,6 +16,7 @@ from studio.gui.combine_dialog import CombineDialog
 from studio.gui.desk import Desk, application
 from studio.gui.display import choose_platform
 from studio.gui.export_dialog import ExportDialog
+from studio.gui.learning_scenes import save_learning
 from studio.gui.settings import Settings
 from studio.gui.verification_dialog import VerificationDialog
 from studio.registry import load_plugins
@@ -182,7 +183,7 @@ def save_screenshot(
 
 
 def save_windows(session: Path, folder: Path, theme: ThemeName) -> list[Path]:
-    """Save pictures of the windows that open from the desk: report, export, its proof, combine."""
+    """Save pictures of the windows that open from the desk: report, export, its proof, combine, learning."""
     plugins = load_plugins()
     show = Show(session, plugins, theme)
     desk = show.desk
@@ -226,6 +227,7 @@ def save_windows(session: Path, folder: Path, theme: ThemeName) -> list[Path]:
             show.settle()
             save(desk.window.docks["heatmap"], "kept")
             proof.close()
+        save_learning(show, save)
         return saved
     finally:
         show.close()

@@ -38,6 +38,9 @@ class Theme:
         One colour for each channel, used in turn.
     heat
         The stops of the heatmap's colour map, from nothing to most; lightness alone orders them.
+    slopes
+        Those of values on both sides of nothing, which is in the middle: from below, where turning up helps,
+        to above, where it harms.
     """
 
     name: ThemeName
@@ -56,6 +59,7 @@ class Theme:
     danger: str
     adapters: tuple[str, ...]
     heat: tuple[str, ...]
+    slopes: tuple[str, ...]
 
     def adapter(self, index: int) -> QColor:
         """Return the colour of the channel at an index; they repeat."""
@@ -80,6 +84,7 @@ LIGHT = Theme(
     # Okabe and Ito's colour-blind-safe set, darkened for a light ground.
     adapters=("#c77700", "#1f84bd", "#00845f", "#b8578f", "#c24e00", "#5a5fc7", "#857a00"),
     heat=("#fcfdfd", "#cfe6e1", "#7fc1c4", "#3b94b5", "#2a6199", "#243a70", "#14183d"),
+    slopes=("#123a7a", "#3f7fc4", "#a9cbe8", "#fcfdfd", "#f2c79b", "#d2751f", "#7a3300"),
 )
 
 DARK = Theme(
@@ -99,6 +104,7 @@ DARK = Theme(
     danger="#f07167",
     adapters=("#e69f00", "#56b4e9", "#2fb88e", "#d98cb9", "#e8743b", "#9297f0", "#d6cc4b"),
     heat=("#22262c", "#26374f", "#2a5277", "#2b7593", "#4d9da0", "#94c7ae", "#eef3cf"),
+    slopes=("#a9d4ff", "#4d94e0", "#2a4a78", "#22262c", "#6b4424", "#d5822f", "#ffd3a1"),
 )
 
 THEMES: dict[ThemeName, Theme] = {"light": LIGHT, "dark": DARK}

@@ -7,12 +7,13 @@ import logging
 import threading
 import time
 from collections import deque
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from studio.contracts import BASE_ALONE, Evaluation
-from studio.errors import CancelledError
+from studio.contracts import BASE_ALONE, Evaluation, SharingEngine
+from studio.errors import CancelledError, EngineError
 from studio.jobs.failures import as_studio_error
 from studio.jobs.generating import Generation
 from studio.jobs.live import LiveResult, TooLongError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from psygnal import SignalInstance
 
-    from studio.contracts import BaseModel, Cancelled, Engine
+    from studio.contracts import BaseModel, Cancelled, Engine, LearningEngine
     from studio.errors import StudioError
     from studio.jobs.live import GenerationRequest, LiveRequest
 
@@ -70,6 +71,7 @@ class EngineThread:
         self._commands: deque[Callable[[], None]] = deque()
         self._live: tuple[int, LiveRequest] | None = None
         self._wanted: BaseModel | None = None  # the base that was asked for last
+        self._asked: set[Future[LearningEngine]] = set()  # siblings
         self._closing = False
         # The thread's own:
         self._engine = engine
@@ -126,6 +128,21 @@ class EngineThread:
         """Go on with another engine, which has this base open already. The old one is closed."""
         self._command(lambda: self._exchange(engine, base))
 
+    def sibling(self, base: BaseModel) -> Future[LearningEngine]:
+        """Ask for another engine on the weights of this base, for long work on another thread.
+
+        The future is cancelled when the thread closes first; it fails where the base is not the one asked for
+        last, or the engine shares nothing.
+        """
+        asked: Future[LearningEngine] = Future()
+        with self._condition:
+            if self._closing:
+                asked.cancel()
+                return asked
+            self._asked.add(asked)
+        self._command(lambda: self._lend(base, asked))
+        return asked
+
     def close(self, timeout: float = 2.0) -> bool:
         """Cancel everything, close the engine and wait for the thread; say whether it ended in time.
 
@@ -149,6 +166,8 @@ class EngineThread:
             self._guard(work)
         self._guard(self._end_generation)
         self._guard(self._engine.close)
+        for asked in self._asked:
+            asked.cancel()
 
     def _next(self) -> Callable[[], None] | None:
         """Wait for something to do: commands first, then evaluations and tokens in turn. None: closing."""
@@ -230,6 +249,22 @@ class EngineThread:
         old, self._engine = self._engine, engine
         self._base, self._refused, self._base_alone = base, None, None
         old.close()
+
+    def _lend(self, base: BaseModel, asked: Future[LearningEngine]) -> None:
+        with self._condition:
+            self._asked.discard(asked)
+            wanted = self._wanted
+        if not asked.set_running_or_notify_cancel():
+            return
+        try:
+            if wanted is not None and wanted is not base:
+                raise EngineError("another base is open by now", remedy="Begin again on that one")
+            self._ensure_open(base)
+            if not isinstance(self._engine, SharingEngine):
+                raise EngineError("this engine does not learn", remedy="Choose one of this machine")
+            asked.set_result(self._engine.sibling())
+        except BaseException as error:
+            asked.set_exception(as_studio_error(error))
 
     # Evaluations
 

@@ -52,15 +52,20 @@ class JobRunner:
         with self._lock:
             return tuple(self._jobs)
 
-    def submit(self, title: str, work: Work) -> Job:
-        """Queue work and return its handle."""
+    def submit(self, title: str, work: Work, *, long: bool = False) -> Job:
+        """Queue work and return its handle; long work has a thread of its own and keeps none waiting."""
         job = Job(title, work, self._report)
         with self._lock:
             if self._joined:
                 raise RuntimeError("the job runner was joined and takes no more work")
             self._jobs.append(job)
+            if long:
+                thread = threading.Thread(target=job.run, name=f"job {title}", daemon=True)
+                thread.start()
+                self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
         self._report(job)
-        self._queue.put(job)
+        if not long:
+            self._queue.put(job)
         return job
 
     def cancel_all(self) -> None:

@@ -147,7 +147,8 @@ class _Reader:
         if "messages" in record.fields:
             self._add(self._chat(record))
         elif "prompt" in record.fields or "completion" in record.fields:
-            self._add(self._completion(record.text("prompt"), record.text("completion")))
+            prompt, completion = record.text("prompt"), record.text("completion")
+            self._add(completion_example(prompt, completion, self._tokenizer))
         elif "text" in record.fields:
             self.add_text(record.text("text"), self._end, pack=self._pack)
         else:
@@ -186,13 +187,6 @@ class _Reader:
         else:
             self._left_out += 1
 
-    def _completion(self, prompt: str, completion: str) -> Example:
-        """Mark a completion, ended by EOS, after the prompt as the model is given it."""
-        read, learnt = self._tokenizer.encode_parts([prompt, completion])
-        if learnt and learnt[-1] not in self._tokenizer.end_tokens:
-            learnt += self._end
-        return Example.of((*self._before, *read, *learnt), len(self._before) + len(read))
-
     def _chat(self, record: Record) -> Example:
         messages = record.messages()
         try:
@@ -200,3 +194,13 @@ class _Reader:
         except StudioError as error:
             where = f"line {record.line}: messages"
             raise type(error)(error.message, path=record.path, where=where, remedy=error.remedy) from error
+
+
+def completion_example(prompt: str, completion: str, tokenizer: Tokenizer) -> Example:
+    """Mark a completion, ended by EOS, after the prompt as the model is given it."""
+    before, _ = tokenizer.framing
+    read, learnt = tokenizer.encode_parts([prompt, completion])
+    end = tokenizer.vocabulary.eos
+    if learnt and learnt[-1] not in tokenizer.end_tokens and end is not None:
+        learnt.append(end)
+    return Example.of((*before, *read, *learnt), len(before) + len(read))

@@ -53,6 +53,12 @@ class StackSnapshot:
     entry_keys: frozenset[str] = frozenset()
     state: MixerState = MixerState()
 
+    def exchanging(self, key: str, adapter: DeltaAdapter) -> StackSnapshot:
+        """Return the same with another adapter under a key; itself where it has no such key."""
+        if key not in self.members:
+            return self
+        return replace(self, members=MappingProxyType({**self.members, key: adapter}))
+
     @property
     def blend(self) -> BlendState:
         """The audible part: master times channel scale; channels at 0 are left out."""

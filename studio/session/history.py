@@ -10,6 +10,7 @@ from psygnal import Signal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from studio.contracts import DeltaAdapter
     from studio.lora.stack import LoraStack, StackSnapshot
 
 LONGEST = 200
@@ -66,6 +67,20 @@ class History:
             yield
         finally:
             self.end()
+
+    def exchange(self, key: str, adapter: DeltaAdapter) -> None:
+        """Put another state of an adapter in its place, in the stack and in every step, without a step.
+
+        For one that is being trained: undoing the move of a slider must not undo what was learnt since.
+        """
+        for steps in (self._undo, self._redo):
+            steps[:] = [snapshot.exchanging(key, adapter) for snapshot in steps]
+        self._current = self._current.exchanging(key, adapter)
+        self._restoring = True
+        try:
+            self._stack.restore(self._stack.snapshot().exchanging(key, adapter))
+        finally:
+            self._restoring = False
 
     def clear(self) -> None:
         """Forget all steps; the stack stays as it is."""

@@ -36,6 +36,8 @@ LISTED_MS = 500
 class JobsController(QObject):
     """Starts work, and calls back with its result in the GUI thread."""
 
+    progressed = Signal(object)
+    """(Job): it came further, or ended."""
     idle = Signal()
     """Emitted when the last job ended."""
 
@@ -50,6 +52,7 @@ class JobsController(QObject):
         self._keys: WeakKeyDictionary[Job, str] = WeakKeyDictionary()
         self._then: dict[Job, Callable[[Any], object]] = {}
         self._complaints: WeakKeyDictionary[Job, Callable[[StudioError], object]] = WeakKeyDictionary()
+        self._ends: WeakKeyDictionary[Job, Callable[[], object]] = WeakKeyDictionary()
         self._asides: WeakSet[Job] = WeakSet()
         self._unlisted: WeakSet[Job] = WeakSet()
         self._delivered: WeakSet[Job] = WeakSet()
@@ -65,7 +68,9 @@ class JobsController(QObject):
         then: Callable[[Any], object],
         *,
         aside: bool = False,
+        long: bool = False,
         failed: Callable[[StudioError], object] | None = None,
+        ended: Callable[[], object] | None = None,
     ) -> Job:
         """Submit work; `then` is called with its result. A failure is shown and logged.
 
@@ -79,13 +84,19 @@ class JobsController(QObject):
             Called in the GUI thread, only if the work ended well.
         aside
             Nobody asked for it, such as norms for the heatmap: closing the desk does not ask about it, and
-            it is listed only once it takes long or fails.
+            it is listed only while it takes long, or once it failed.
+        long
+            It takes minutes: it gets a thread of its own, and nothing else waits for it.
         failed
             Called in the GUI thread with the error, instead of reporting it.
+        ended
+            Called in the GUI thread once it ended in any way, after the other two.
         """
-        job = self._runner.submit(title, work)
+        job = self._runner.submit(title, work, long=long)
         if failed is not None:
             self._complaints[job] = failed
+        if ended is not None:
+            self._ends[job] = ended
         self._then[job] = then
         self._key(job)
         if aside:
@@ -107,6 +118,7 @@ class JobsController(QObject):
     def close(self) -> bool:
         """Cancel all jobs and wait for their threads; say whether they ended in time."""
         self._then.clear()
+        self._ends.clear()
         return self._runner.join()
 
     def _show(self, job: Job) -> None:
@@ -115,10 +127,13 @@ class JobsController(QObject):
         progress = job.progress
         share = progress.done / progress.total if progress.total > 0 else None
         message = progress.message if job.state == "running" else str(job.error or "")
-        if job not in self._unlisted or job.state == "failed":
+        if job in self._asides and job.state in ("done", "cancelled"):
+            self._panel.drop_job(key)
+        elif job not in self._unlisted or job.state == "failed":
             self._panel.set_job(
                 JobStatus(key, job.title, _STATES[job.state], share, job.eta_seconds, message)
             )
+        self.progressed.emit(job)
         if job.state not in ("done", "failed", "cancelled") or job in self._delivered:
             return  # a notice of progress may arrive after the job ended, and show that already
         self._delivered.add(job)
@@ -132,6 +147,8 @@ class JobsController(QObject):
                 complain(job.error)
         elif job.state == "done" and then is not None:
             then(job.result)
+        if job in self._ends:
+            self._ends.pop(job)()
         if not self._then:
             self.idle.emit()
 

@@ -17,7 +17,7 @@ from studio.gui.report_panel import summary
 from studio.jobs.opening import NO_OPTIONS, adapter_loader, load_adapter, open_base
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from studio.contracts import AdapterLoader, BaseModel, Plugins
     from studio.errors import StudioError
@@ -58,6 +58,8 @@ class ModelsController(QObject):
         self._window = window
         self._notices = notices
         self._opening: Job | None = None
+        self.may_leave: Callable[[], bool] = lambda: True
+        """Asked before another base is opened."""
         window.commands.open_base.triggered.connect(self._choose_base)
         window.commands.add_adapter.triggered.connect(self._choose_adapters)
         window.commands.add_adapter_folder.triggered.connect(self._choose_adapter_folder)
@@ -70,6 +72,8 @@ class ModelsController(QObject):
 
     def open_base(self, location: str | Path) -> None:
         """Open a base in place of the present one; the adapters on the stack are read again for it."""
+        if not self.may_leave():
+            return
         if self._opening is not None:
             self._opening.cancel()  # the later choice counts
         sources = self._session.sources

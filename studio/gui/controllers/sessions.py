@@ -56,6 +56,8 @@ class SessionsController(QObject):
         self._notices = notices
         self._settings = settings
         self._template = False
+        self.may_leave: Callable[[], bool] = lambda: True
+        """Asked before another session is opened."""
         window.commands.open_session.triggered.connect(self._choose)
         window.commands.save.triggered.connect(lambda: self.save())
         window.commands.save_as.triggered.connect(lambda: self.save_as())
@@ -73,6 +75,8 @@ class SessionsController(QObject):
         template
             The file is a start for a session of one's own, such as the demo: saving asks for another file.
         """
+        if not self.may_leave():
+            return
         if self._session.modified:
             self.ask_to_save(then=lambda: self._open(path, template, {}))
         else:

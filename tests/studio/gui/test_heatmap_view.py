@@ -149,3 +149,24 @@ def test_the_colour_table_holds_its_stops() -> None:
     assert table.shape == (256, 4)
     assert table[0].tolist() == [0, 0, 0, 255]
     assert table[-1].tolist() == [255, 255, 255, 255]
+
+
+def test_diverging_values_have_nothing_in_the_middle(view: HeatmapView, values: FloatArray) -> None:
+    view.set_values(values - 6, diverging=True)  # -6 to 17
+    assert view.range == (-17.0, 17.0)
+    assert colour_of(view, 2, 7) == QColor(LIGHT.slopes[-1])
+    assert colour_of(view, 0, 6).lightness() >= QColor(LIGHT.slopes[3]).lightness() - 2
+    below, above = colour_of(view, 0, 0), colour_of(view, 1, 4)  # -6 and 6
+    assert below.blue() > below.red() and above.red() > above.blue()
+    view.set_values(values)
+    assert view.range == (0.0, 23.0)
+
+
+def test_what_is_measured_on_demand_can_be_refreshed(view: HeatmapView, qtbot: QtBot) -> None:
+    assert view.refresh_button.isHidden()
+    view.set_refresh(True, "measuring …")
+    assert view.readout.text() == "measuring …"
+    with qtbot.waitSignal(view.refresh_requested):
+        QTest.mouseClick(view.refresh_button, Qt.MouseButton.LeftButton)
+    view.set_refresh(False)
+    assert view.refresh_button.isHidden() and view.readout.text() == ""

@@ -160,3 +160,11 @@ def test_failed_work_lets_go_of_its_memory(runner: JobRunner) -> None:
     assert job.wait(5)
     assert job.error is not None and "memory" in job.error.message
     assert freed.is_set()
+
+
+def test_long_work_keeps_no_other_waiting(runner: JobRunner) -> None:
+    started, closed = threading.Event(), threading.Event()
+    long = [runner.submit("Learn", waiting(started, closed), long=True) for _ in range(3)]
+    assert runner.submit("Count", counting(3)).wait(5)
+    assert runner.join()  # cancels the long ones, and waits for their threads
+    assert [job.state for job in long] == ["cancelled"] * 3 and closed.is_set()

@@ -116,3 +116,30 @@ def test_the_oldest_steps_are_forgotten(session: Session, key: str) -> None:
     for _ in range(LONGEST + 10):
         session.history.undo()
     assert scale(session, key) == 10.0
+
+
+def test_an_adapter_that_learns_leaves_no_step_and_is_never_undone(
+    session: Session, key: str, loaded: MakeAdapter
+) -> None:
+    learnt = loaded("pirate, a step later").adapter
+    told: list[bool] = []
+    session.stack.set_scale(key, 0.8)
+    session.stack.changed.connect(lambda: told.append(True))
+    session.history.exchange(key, learnt)
+    assert told and session.stack.by_key[key] is learnt
+    session.history.undo()
+    assert scale(session, key) == 0.5 and session.stack.by_key[key] is learnt
+    assert not session.history.can_undo
+    session.history.redo()
+    assert scale(session, key) == 0.8 and session.stack.by_key[key] is learnt
+
+
+def test_an_adapter_that_was_taken_off_learns_on_for_undo(
+    session: Session, key: str, loaded: MakeAdapter
+) -> None:
+    learnt = loaded("pirate, a step later").adapter
+    session.remove_adapter(key)
+    session.history.exchange(key, learnt)
+    assert session.stack.is_empty
+    session.history.undo()
+    assert session.stack.by_key[key] is learnt

@@ -31,7 +31,7 @@ def test_every_dock_closes_and_comes_back_from_the_view_menu(empty_desk: Desk) -
     docks = empty_desk.window.docks
     assert list(docks) == [
         *("stack", "prompt", "next token", "generation", "heatmap"),
-        *("jobs", "plugins", "log", "report"),
+        *("training", "jobs", "plugins", "log", "report"),
     ]
     for dock in docks.values():
         dock.close()
