@@ -1,25 +1,27 @@
-"""What the benchmarks work on: the demo's base, its three adapters over and over, and a text."""
+"""What the benchmarks work on: the demo's base, three adapters of PEFT's over and over, and a text."""
 
 from __future__ import annotations
 
 import itertools
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studio.cli.output import finish
 from studio.contracts import BlendChannel, BlendState, ExportRequest
 from studio.jobs.documents import open_document
 from studio.lora.adapter import Adapter
-from studio.resources import demo_session
 from studio.session.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from studio.contracts import BaseModel, Plugins
     from studio.engine.tokenizer import Tokenizer
+
+SESSION = Path(__file__).parent / "three_adapters.lorastudio.json"
+"""The demo's base, with adapters of the ranks 8, 4 to 16, and 16."""
 
 PROMPT_LENGTH = 64
 
@@ -33,9 +35,9 @@ TEXT = (
 
 
 def open_session(plugins: Plugins) -> Session:
-    """Open the demo session with every channel heard at its own scale."""
+    """Open the session with every channel heard at its own scale."""
     session = Session()
-    session.restore(finish(open_document(demo_session(), plugins)))
+    session.restore(finish(open_document(SESSION, plugins)))
     for channel in session.stack.state.channels:
         session.stack.set_muted(channel.key, False)
     return session
@@ -50,14 +52,14 @@ def prompt_text(tokenizer: Tokenizer) -> str:
 
 @dataclass(frozen=True)
 class Demo:
-    """The demo's base, tokenizer and adapters.
+    """A base with its tokenizer and adapters.
 
     Attributes
     ----------
     base, tokenizer
         SmolLM2's.
     three
-        Its adapters.
+        The adapters.
     plugins
         What opened them.
     """
