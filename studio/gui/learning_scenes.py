@@ -9,7 +9,6 @@ from PySide6.QtWidgets import QApplication, QSpinBox, QWidget
 from studio.gui.train_dialog import TrainDialog
 from studio.learning.wanted import Wanted
 from studio.resources import assets_folder
-from studio.session.prompt import Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,9 +27,6 @@ RUN = {"steps": 36, "batch": 2, "validate_every": 6, "sample_every": 12, "sample
 LENGTH = 64
 """Of its examples, in tokens: it is done in half a minute then."""
 
-PROMPT = "Every adapter on the desk"
-"""What the model goes on from while it learns the studio's own guide."""
-
 WANTED = (
     Wanted("The lessee shall, upon written notice, surrender the premises to the lessor in good repair."),
     Wanted("You will soon take a long voyage and meet an old friend on the way."),
@@ -41,8 +37,6 @@ WANTED = (
 def save_learning(show: Show, save: Save) -> None:
     """Save pictures of a show: of the whole window for a run, of the others their own windows."""
     desk = show.desk
-    before = desk.session.prompt
-    desk.session.prompt = Prompt(PROMPT)
     dialog = _ask_training(show, assets_folder() / "guide.md")
     save(dialog, "train")
     dialog.accept()
@@ -54,7 +48,6 @@ def save_learning(show: Show, save: Save) -> None:
     desk.window.toast.hide()
     save(desk.window, "training")
     desk.session.history.undo()
-    desk.session.prompt = before
 
     desk.searching.open()
     search = desk.searching.dialog
