@@ -29,9 +29,24 @@ def levels_of(heights: Doubles) -> Doubles:
 
 
 def surface(x: Doubles, y: Doubles, heights: Doubles, at_x: Doubles, at_y: Doubles) -> Doubles:
-    """Return heights ``[Y, X]`` interpolated bilinearly between their points, ``[at_y, at_x]``."""
-    across = np.stack([np.interp(at_x, x, row) for row in heights])  # [Y, at_x]
-    return np.stack([np.interp(at_y, y, column) for column in across.T], axis=1)
+    """Return heights ``[Y, X]`` over evenly spaced places, interpolated at others: ``[at_y, at_x]``."""
+    return interpolated(y, interpolated(x, heights.T, at_x).T, at_y)
+
+
+def interpolated(places: Doubles, heights: Doubles, at: Doubles) -> Doubles:
+    """Return heights ``[n, m]`` over evenly spaced places ``[n]`` at others within: ``[at, m]``.
+
+    By the cubic of Catmull and Rom 1974 ("A class of local interpolating splines"), which goes through every
+    point and is exact for parabolas; at the ends the surface goes on straight.
+    """
+    ends = 2 * heights[0] - heights[1], 2 * heights[-1] - heights[-2]
+    points = np.concatenate([ends[0][np.newaxis], heights, ends[1][np.newaxis]])
+    where = (at - places[0]) / (places[1] - places[0])
+    first = np.clip(np.floor(where).astype(np.intp), 0, len(places) - 2)
+    u = (where - first)[:, np.newaxis]
+    a, b, c, d = (points[first + offset] for offset in range(4))
+    curved: Doubles = b + u / 2 * ((c - a) + u * ((2 * a - 5 * b + 4 * c - d) + u * (3 * (b - c) + d - a)))
+    return curved
 
 
 def contours(x: Doubles, y: Doubles, heights: Doubles, levels: Doubles) -> QPainterPath:

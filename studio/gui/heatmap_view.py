@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from studio.contracts import FloatArray
 
+READOUT_WIDTH = 130
+"""What the readout keeps in a narrow window, in pixels; the colour scale gives way."""
+
 
 class HeatmapView(QWidget):
     """Shows numbers computed elsewhere; it sets the colour range itself."""
@@ -55,6 +58,7 @@ class HeatmapView(QWidget):
         self.mode_box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         self.readout = DeskLabel(elided=True)
         self.readout.setAccessibleName("Value under the pointer")
+        self.readout.setMinimumWidth(READOUT_WIDTH)
         self.colour_bar = ColourBar()
         self.hold_box = QCheckBox("Hold range")
         self.hold_box.setAccessibleName("Hold the colour range")

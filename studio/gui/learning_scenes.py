@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from PySide6.QtWidgets import QApplication, QDoubleSpinBox, QSpinBox, QWidget
+from PySide6.QtWidgets import QApplication, QSpinBox, QWidget
 
 from studio.gui.train_dialog import TrainDialog
 from studio.learning.wanted import Wanted
@@ -21,13 +21,11 @@ if TYPE_CHECKING:
 
 Editor = TypeVar("Editor", bound=QWidget)
 
-RUN = {"steps": 48, "validate_every": 6, "sample_every": 12, "sample_tokens": 24}
+RUN = {"steps": 36, "batch": 2, "validate_every": 6, "sample_every": 12, "sample_tokens": 32}
 """The options of the run; the rest is left as it is."""
 
-RATE = 0.001
-
 LENGTH = 64
-"""Of its examples, in tokens: a step takes a third of a second then."""
+"""Of its examples, in tokens: it is done in half a minute then."""
 
 WANTED = (
     Wanted("The lessee shall, upon written notice, surrender the premises to the lessor in good repair."),
@@ -49,6 +47,7 @@ def save_learning(show: Show, save: Save) -> None:
     show.settle()
     desk.window.toast.hide()
     save(desk.window, "training")
+    desk.session.history.undo()
 
     desk.searching.open()
     search = desk.searching.dialog
@@ -81,7 +80,6 @@ def _ask_training(show: Show, text: Path) -> TrainDialog:
     assert dialog is not None
     for name, value in RUN.items():
         _editor(dialog.trainer_form, QSpinBox, name).setValue(value)
-    _editor(dialog.trainer_form, QDoubleSpinBox, "learning_rate").setValue(RATE)
     _editor(dialog.data_form, QSpinBox, "max_length").setValue(LENGTH)
     dialog.data.edit.setText(str(text))
     show.wait_until(dialog.start_button.isEnabled)
