@@ -45,7 +45,7 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def adapters_dir() -> Path:
-    """The demo's adapters, as PEFT directories: smollm2-fortune, smollm2-legal and smollm2-python."""
+    """Three adapters that PEFT trained: smollm2-fortune, smollm2-legal and smollm2-python."""
     return ROOT / "assets" / "adapters"
 
 

@@ -18,12 +18,6 @@ LONG, SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
 LOW, HIGH = 1.0, 4.0
 """``low_freq_factor`` and ``high_freq_factor`` of every Llama 3; the file keeps what follows from them."""
 
-YARN_KEYS = {
-    "yarn_beta_fast": "beta_fast",
-    "yarn_beta_slow": "beta_slow",
-    "yarn_attn_factor": "attention_factor",
-}
-
 
 def rope_fields(read: Metadata) -> dict[str, Any]:
     """Return ``rope_theta``, ``rope_scaling`` and ``partial_rotary_factor`` where they are called for.

@@ -15,7 +15,7 @@ def test_without_a_display_it_prints_the_blend_and_saves_a_picture(tmp_path: Pat
     picture = tmp_path / "desk.png"
     command = [sys.executable, "-m", "studio.cli", "demo", "--headless", "--screenshot", str(picture)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert "smollm2-fortune at scale 0.8, 210 of 210 modules matched" in done.stdout
+    assert "scripture at scale 1, 210 of 210 modules matched" in done.stdout
     assert "KL(blend || base)" in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
 
