@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtWidgets import QDockWidget, QLabel, QMainWindow, QWidget
 
 from studio.gui.actions import Actions, Menus
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from PySide6.QtCore import QByteArray
-    from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent
+    from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QShowEvent
 
 TITLE = "LoRA Studio"
 
@@ -52,6 +52,7 @@ class MainWindow(QMainWindow):
         self.plugins = PluginsPanel()
         self.report = ReportPanel()
         self.docks = self._lay_out()
+        self._is_laid_out = False
         self.commands = Actions(self)
         self.menus = Menus(self, self.commands, self.docks.values())
         self.toast = Toast(self)
@@ -115,8 +116,16 @@ class MainWindow(QMainWindow):
 
     def restore_layout(self, layout: tuple[QByteArray, QByteArray]) -> None:
         """Return to a layout of an earlier run."""
+        self._is_laid_out = True
         self.restoreGeometry(layout[0])
         self.restoreState(layout[1])
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Share the room out when first seen: a theme that came before changed what the docks want."""
+        super().showEvent(event)
+        if not self._is_laid_out:
+            self._is_laid_out = True
+            QTimer.singleShot(0, self, self._share_room)  # once the docks have laid themselves out
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Close only when nothing would be lost."""
@@ -163,11 +172,15 @@ class MainWindow(QMainWindow):
         self.tabifyDockWidget(docks["heatmap"], docks["training"])
         docks["jobs"].raise_()
         docks["heatmap"].raise_()
+        return docks
+
+    def _share_room(self) -> None:
+        """Give each dock its share of the window."""
+        docks, across, down = self.docks, Qt.Orientation.Horizontal, Qt.Orientation.Vertical
         self.resizeDocks([docks["stack"], docks["prompt"], docks["next token"]], [380, 620, 440], across)
         self.resizeDocks([docks["prompt"], docks["generation"]], [180, 330], down)
         self.resizeDocks([docks["heatmap"], docks["jobs"]], [960, 480], across)
         self.resizeDocks([docks["stack"], docks["heatmap"]], [540, 260], down)
-        return docks
 
     def _dock(self, title: str, widget: QWidget) -> QDockWidget:
         dock = QDockWidget(title, self)

@@ -15,7 +15,7 @@ from studio.contracts import PanelSpec
 from studio.gui.desk import run_desk
 from studio.gui.main_window import MainWindow
 from studio.gui.pane import SMALLEST
-from studio.gui.theme import DARK
+from studio.gui.theme import DARK, apply_theme
 from studio.registry import Registry
 
 if TYPE_CHECKING:
@@ -162,3 +162,14 @@ def test_the_desk_starts_with_a_session_and_ends(
     timer.stop()
     assert titles == ["mine[*] — LoRA Studio"]
     assert sys.excepthook is hook
+
+
+def test_the_room_is_shared_out_at_the_first_sight(qapp: QApplication, qtbot: QtBot) -> None:
+    window = MainWindow()
+    qtbot.addWidget(window)
+    window.resize(1440, 900)
+    apply_theme(qapp, "dark")
+    window.show()
+    stack, prompt, token = (window.docks[name] for name in ("stack", "prompt", "next token"))
+    qtbot.waitUntil(lambda: stack.width() < token.width() < prompt.width())
+    assert window.docks["heatmap"].height() < window.docks["stack"].height()
