@@ -11,11 +11,12 @@ from studio.contracts import EVEN
 from studio.gui.channel_row import Channel
 from studio.gui.frame import OncePerFrame
 from studio.gui.report_panel import has_warnings, summary
+from studio.lora.adapter import Adapter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from studio.contracts import ChannelState
+    from studio.contracts import ChannelState, DeltaAdapter
     from studio.gui.controllers.norms import NormsController
     from studio.gui.main_window import MainWindow
     from studio.lora.report import AdapterReport
@@ -88,7 +89,7 @@ class StackController(QObject):
         report = self._session.reports.get(channel.key)
         scale = stack.state.master * channel.scale
         strength = self._norms.strength(channel.key, scale, channel.gains)
-        details = [] if report is None else report_details(report)
+        details = rank_details(stack.by_key[channel.key]) if report is None else report_details(report)
         if channel.gains != EVEN:
             details.append("gains")
         if strength is not None:
@@ -111,8 +112,16 @@ class StackController(QObject):
 
 def report_details(report: AdapterReport) -> list[str]:
     """Return the short facts of a report, such as ``r8`` and ``210/210``."""
-    ranks = [f"r{report.ranks[0]}" if len(report.ranks) == 1 else f"r{report.ranks[0]}–{report.ranks[-1]}"]
-    return [*ranks, f"{report.matched}/{report.modules}"]
+    return [_span(report.ranks), f"{report.matched}/{report.modules}"]
+
+
+def rank_details(adapter: DeltaAdapter) -> list[str]:
+    """Return the short facts of an adapter that was made here and has no report."""
+    return [_span(adapter.ranks)] if isinstance(adapter, Adapter) and adapter.ranks else []
+
+
+def _span(ranks: Sequence[int]) -> str:
+    return f"r{ranks[0]}" if len(ranks) == 1 else f"r{ranks[0]}–{ranks[-1]}"
 
 
 def report_warning(report: AdapterReport) -> str:

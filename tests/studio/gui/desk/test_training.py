@@ -132,6 +132,7 @@ def test_the_adapter_is_heard_as_it_learns_and_the_desk_stays_live(
     desk.session.history.undo()  # the move of the slider alone
     assert stack.channel("trained").scale == 1.0 and stack.by_key["trained"].version > first.version
     qtbot.waitUntil(lambda: "trained" in desk.window.stack.rows)
+    assert desk.window.stack.rows["trained"].channel.details.startswith("r")  # its rank
     desk.session.history.undo()  # and the channel
     qtbot.waitUntil(lambda: not panel.listen_box.isChecked())
     QTest.mouseClick(panel.listen_box, LEFT)
