@@ -29,9 +29,9 @@ LENGTH = 64
 
 WANTED = (
     Wanted("The lessee shall, upon written notice, surrender the premises to the lessor in good repair."),
-    Wanted("You will soon take a long voyage and meet an old friend on the way."),
+    Wanted("And it came to pass in those days, that he arose, and went up unto the mountain."),
 )
-"""What the blend is to write: some of what two of the demo's adapters were trained on."""
+"""What the blend is to write: a sentence in the voice of each of two of the demo's adapters."""
 
 
 def save_learning(show: Show, save: Save) -> None:

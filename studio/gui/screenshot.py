@@ -196,8 +196,10 @@ def save_windows(session: Path, folder: Path, theme: ThemeName) -> list[Path]:
 
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            flagged = [key for key, row in desk.window.stack.rows.items() if row.channel.flagged]
-            desk.reports.open(flagged[-1])
+            rows = desk.window.stack.rows
+            desk.reports.open(
+                next((key for key, row in rows.items() if row.channel.flagged), next(iter(rows)))
+            )
             QApplication.processEvents()
             save(desk.window.docks["report"], "report")
 

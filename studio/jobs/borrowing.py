@@ -38,6 +38,7 @@ def on_sibling(thread: EngineThread, base: BaseModel, work: Callable[[LearningEn
     except FutureCancelledError:
         raise CancelledError from None
     try:
-        return (yield from work(engine))
+        with thread.beside():
+            return (yield from work(engine))
     finally:
         engine.close()

@@ -8,11 +8,13 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
 from studio.contracts import BASE_ALONE, Evaluation, SharingEngine
+from studio.engine.blas_threads import one_blas_thread
 from studio.errors import CancelledError, EngineError
 from studio.jobs.failures import as_studio_error
 from studio.jobs.generating import Generation
@@ -20,7 +22,7 @@ from studio.jobs.live import LiveResult, TooLongError
 from studio.session.next_token import compare_next_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from psygnal import SignalInstance
 
@@ -72,6 +74,7 @@ class EngineThread:
         self._live: tuple[int, LiveRequest] | None = None
         self._wanted: BaseModel | None = None  # the base that was asked for last
         self._asked: set[Future[LearningEngine]] = set()  # siblings
+        self._at_work = 0  # how many siblings are
         self._closing = False
         # The thread's own:
         self._engine = engine
@@ -143,6 +146,21 @@ class EngineThread:
         self._command(lambda: self._lend(base, asked))
         return asked
 
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Say that a sibling is at work: whenever this engine computes too, BLAS keeps to their own threads.
+
+        Threads that each ask for all cores stand in each other's way: on two cores answers took three times
+        as long, and the training beside them, too.
+        """
+        with self._condition:
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._at_work -= 1
+
     def close(self, timeout: float = 2.0) -> bool:
         """Cancel everything, close the engine and wait for the thread; say whether it ended in time.
 
@@ -202,7 +220,8 @@ class EngineThread:
     def _guard(self, work: Callable[[], None]) -> None:
         """Do something and report whatever it raises: the edge of the thread."""
         try:
-            work()
+            with one_blas_thread() if self._at_work else nullcontext():
+                work()
         except CancelledError:
             logger.debug("gave up stale work")
         except BaseException as error:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from studio.contracts import BASE_ALONE, BlendChannel, BlendState, LearningEngine, Progress, Work
+from studio.engine import blas_threads
 from studio.engine.local import LocalEngine
 from studio.errors import CancelledError, EngineError
 from studio.formats.gguf_file import GgufFile
@@ -100,3 +101,35 @@ def test_an_engine_that_shares_nothing_and_a_base_that_is_gone_are_told(
     assert thread.close()
     with pytest.raises(CancelledError):
         finished(on_sibling(thread, table_base, lambda engine: iter(())))  # type: ignore[arg-type, return-value]
+
+
+def test_while_both_compute_blas_keeps_to_their_own_threads(
+    local_engine: LocalEngine, tiny_llama: GgufFile
+) -> None:
+    functions = blas_threads._thread_functions()
+    if functions is None:
+        pytest.skip("this NumPy brings no OpenBLAS of its own")
+    get, set_ = functions
+    before = get()
+    set_(2)
+    thread, counts, answered = EngineThread(local_engine), list[int](), threading.Semaphore(0)
+
+    def listen(_: object) -> None:  # on the engine's thread, within its work
+        counts.append(get())
+        answered.release()
+
+    thread.evaluated.connect(listen)
+    request = LiveRequest(tiny_llama, None, {}, (1, 2, 3), BASE_ALONE)
+
+    def work(engine: LearningEngine) -> Work:
+        yield Progress(0, 0)
+        thread.evaluate(request)
+        assert answered.acquire(timeout=10)
+
+    thread.evaluate(request)
+    assert answered.acquire(timeout=10)
+    finished(on_sibling(thread, tiny_llama, work))
+    thread.evaluate(request)
+    assert answered.acquire(timeout=10)
+    assert thread.close() and counts == [2, 1, 2] and get() == 2
+    set_(before)
