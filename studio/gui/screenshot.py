@@ -36,6 +36,9 @@ Dialog = TypeVar("Dialog", bound=QDialog)
 MERGED = "merged base (GGUF)"
 """The name of the exporter whose dialog is shown."""
 
+CUT = 5
+"""The rank that the blend is cut to in the dialog that combines."""
+
 SIZE = (1440, 900)
 """Width and height of a picture, in pixels."""
 
@@ -206,8 +209,8 @@ def save_windows(session: Path, folder: Path, theme: ThemeName) -> list[Path]:
             desk.combining.open()
             combine = _only(desk, CombineDialog)
             show.wait_until(lambda: combine.add_button.isEnabled())
-            combine.rank_box.setValue(12)
-            show.wait_until(lambda: "12 in each of" in dict(combine.outcome.facts).get("Rank", ""))
+            combine.rank_box.setValue(CUT)
+            show.wait_until(lambda: f"{CUT} in each of" in dict(combine.outcome.facts).get("Rank", ""))
             save(combine, "combine")
             combine.reject()
 
