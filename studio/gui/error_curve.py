@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtCore import QEvent, QPointF, Qt, Signal
-from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent
+from PySide6.QtCore import QPointF, Qt, Signal
+from PySide6.QtGui import QColor, QKeyEvent
 
-from studio.gui.theme import current_theme, small_font
+from studio.gui.plot_view import PlotView
+from studio.gui.theme import current_theme
 
 if TYPE_CHECKING:
     from studio.lora.algebra.singular import Doubles
@@ -25,7 +26,7 @@ _STEPS = {
 }
 
 
-class ErrorCurve(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no types
+class ErrorCurve(PlotView):
     """Rank across, error down to nothing. Its setters never emit; its signal comes from the user alone.
 
     A click or a drag chooses a rank; so do left and right, by one, the page keys, by 8, Home and End.
@@ -35,33 +36,19 @@ class ErrorCurve(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no typ
     """(rank), at least 1."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(top=4, right=8, widest="100", titles=("error %", "rank"))
         self._curve: Doubles = np.zeros(0)
         self._rank = 0
         self._dragging = False
         self.setAccessibleName("Error over the rank; arrow keys choose a rank")
         self.setToolTip("What a cut to each rank leaves out. Click or use the arrow keys to choose a rank.")
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setFrameShape(self.Shape.NoFrame)
         self.setMinimumSize(300, 150)
-        layout = pg.GraphicsLayout()
-        layout.setContentsMargins(0, 4, 8, 0)
-        layout.setSpacing(0)
-        self.setCentralItem(layout)
-        self._box = layout.addViewBox(row=0, col=1, enableMenu=False, enableMouse=False)
-        self._axes = {side: pg.AxisItem(side, linkView=self._box) for side in ("left", "bottom")}
-        layout.addItem(self._axes["left"], row=0, col=0)
-        layout.addItem(self._axes["bottom"], row=1, col=1)
-        for axis in self._axes.values():
-            axis.setStyle(tickLength=-4)
-            axis.enableAutoSIPrefix(False)
         self._line = pg.PlotCurveItem()
         self._chosen = pg.InfiniteLine(angle=90)
         self._point = pg.ScatterPlotItem(size=9, pxMode=True)
         for item in (self._line, self._chosen, self._point):
-            self._box.addItem(item, ignoreBounds=True)
-        self._take_colours()
-        self._take_font()
+            self.box.addItem(item, ignoreBounds=True)
+        self.dress()
         self._draw()
 
     @property
@@ -82,7 +69,7 @@ class ErrorCurve(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no typ
     def position_of(self, rank: int) -> QPointF:
         """Return where a rank's point is, in this widget's pixels."""
         point = QPointF(rank, 100 * self._error(rank))
-        return QPointF(self.mapFromScene(self._box.mapViewToScene(point)))
+        return QPointF(self.mapFromScene(self.box.mapViewToScene(point)))
 
     @property
     def _last(self) -> int:
@@ -94,7 +81,7 @@ class ErrorCurve(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no typ
     def _draw(self) -> None:
         known, marked = self._last > 0, self._rank > 0
         self._line.setData(np.arange(len(self._curve)), 100 * self._curve)
-        self._box.setRange(xRange=(0, max(self._last, 1)), yRange=(0, 104), padding=0.02)
+        self.box.setRange(xRange=(0, max(self._last, 1)), yRange=(0, 104), padding=0.02)
         for item in (self._chosen, self._point):
             item.setVisible(known and marked)
         if known and marked:
@@ -112,7 +99,7 @@ class ErrorCurve(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no typ
             self.rank_chosen.emit(rank)
 
     def _rank_at(self, position: QPointF) -> int:
-        return round(float(self._box.mapSceneToView(self.mapToScene(position.toPoint())).x()))
+        return round(float(self.box.mapSceneToView(self.mapToScene(position.toPoint())).x()))
 
     def mousePressEvent(self, event: Any) -> None:
         """Choose the rank under the mouse."""
@@ -145,12 +132,9 @@ class ErrorCurve(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no typ
         else:
             super().keyPressEvent(event)
 
-    def _take_colours(self) -> None:
+    def take_colours(self) -> None:
+        """Colour lines and points."""
         theme = current_theme()
-        self.setBackground(theme.panel)
-        for axis in self._axes.values():
-            axis.setPen(theme.line)
-            axis.setTextPen(theme.faint)
         self._line.setPen(pg.mkPen(theme.blend, width=2))
         self._line.setFillLevel(0)
         fill = QColor(theme.blend)
@@ -159,22 +143,3 @@ class ErrorCurve(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no typ
         self._chosen.setPen(pg.mkPen(theme.faint, width=1, style=Qt.PenStyle.DashLine))
         self._point.setPen(pg.mkPen(theme.panel, width=1.5))
         self._point.setBrush(pg.mkBrush(theme.accent))
-
-    def _take_font(self) -> None:
-        font = small_font(self.font())
-        metrics = QFontMetrics(font)
-        for side, title in (("left", "error %"), ("bottom", "rank")):
-            axis = self._axes[side]
-            axis.setStyle(tickFont=font)
-            axis.setLabel(title, **{"font-size": f"{font.pointSizeF():.1f}pt"})
-        self._axes["left"].setWidth(metrics.horizontalAdvance("100") + 2 * metrics.height())
-        self._axes["bottom"].setHeight(2 * metrics.height() + 10)
-
-    def changeEvent(self, event: QEvent) -> None:
-        """Follow the theme and the size of the font."""
-        super().changeEvent(event)
-        if hasattr(self, "_point"):  # pyqtgraph changes while it is being made
-            if event.type() == QEvent.Type.PaletteChange:
-                self._take_colours()
-            elif event.type() == QEvent.Type.FontChange:
-                self._take_font()

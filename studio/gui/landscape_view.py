@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QPointF, QRectF, Qt, Signal
-from PySide6.QtGui import QColor, QFocusEvent, QFontMetrics, QKeyEvent, QPen
+from PySide6.QtGui import QColor, QFocusEvent, QKeyEvent, QPen
 from PySide6.QtWidgets import QGraphicsPathItem
 
 from studio.gui.colour_scale import colour_table
 from studio.gui.contours import contours, levels_of, surface
-from studio.gui.theme import current_theme, small_font
+from studio.gui.plot_view import PlotView
+from studio.gui.theme import current_theme
 
 if TYPE_CHECKING:
     from studio.gui.contours import Doubles
@@ -30,7 +31,7 @@ _STEPS = {
 }
 
 
-class LandscapeView(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no types
+class LandscapeView(PlotView):
     """One scale across, the other up. Its setters never emit; its signals come from the user alone.
 
     The mouse drags the point; arrow keys move it by 0.01, with Shift by 0.1. Home goes to the lowest point.
@@ -46,36 +47,22 @@ class LandscapeView(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no 
     """((x, y, loss) | None): what is under the mouse."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(top=8, right=12, widest="-0.00", background="window")
         self._x = self._y = np.zeros(0)
         self._losses = np.zeros((0, 0))
         self._point = (0.0, 0.0)
         self._dragging = self._key_held = False
         self.setAccessibleName("Landscape of the loss; arrow keys move the point")
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setFrameShape(self.Shape.NoFrame)
         self.setMinimumSize(260, 220)
         self.setMouseTracking(True)
-        layout = pg.GraphicsLayout()
-        layout.setContentsMargins(0, 8, 12, 0)
-        layout.setSpacing(0)
-        self.setCentralItem(layout)
-        self._box = layout.addViewBox(row=0, col=1, enableMenu=False, enableMouse=False)
-        self._axes = {side: pg.AxisItem(side, linkView=self._box) for side in ("left", "bottom")}
-        layout.addItem(self._axes["left"], row=0, col=0)
-        layout.addItem(self._axes["bottom"], row=1, col=1)
-        for axis in self._axes.values():
-            axis.setStyle(tickLength=-4)
-            axis.enableAutoSIPrefix(False)
         self._image = pg.ImageItem(axisOrder="row-major")
         self._lines = QGraphicsPathItem()
         self._across, self._up = pg.InfiniteLine(angle=0), pg.InfiniteLine(angle=90)
         self._lowest = pg.ScatterPlotItem(size=11, pxMode=True, symbol="+")
         self._here = pg.ScatterPlotItem(size=15, pxMode=True)
         for item in (self._image, self._lines, self._across, self._up, self._lowest, self._here):
-            self._box.addItem(item, ignoreBounds=True)
-        self._take_colours()
-        self._take_font()
+            self.box.addItem(item, ignoreBounds=True)
+        self.dress()
         self.clear_landscape()
 
     @property
@@ -98,14 +85,12 @@ class LandscapeView(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no 
     def set_landscape(self, x: Doubles, y: Doubles, losses: Doubles) -> None:
         """Show losses ``[Y, X]`` over ascending scales; none at all where they are not known."""
         self._x, self._y, self._losses = x, y, losses
-        self._box.setRange(xRange=(x[0], x[-1]), yRange=(y[0], y[-1]), padding=0)
+        self.box.setRange(xRange=(x[0], x[-1]), yRange=(y[0], y[-1]), padding=0)
         self._draw()
 
     def set_names(self, x: str, y: str) -> None:
         """Name the two channels."""
-        font = small_font(self.font())
-        for side, name in (("bottom", x), ("left", y)):
-            self._axes[side].setLabel(name, **{"font-size": f"{font.pointSizeF():.1f}pt"})
+        self.set_titles(left=y, bottom=x)
 
     def set_point(self, x: float, y: float) -> None:
         """Put the point where the faders stand; it may lie outside of what is shown."""
@@ -125,13 +110,13 @@ class LandscapeView(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no 
 
     def position_of(self, x: float, y: float) -> QPointF:
         """Return where a point is, in this widget's pixels."""
-        return QPointF(self.mapFromScene(self._box.mapViewToScene(QPointF(x, y))))
+        return QPointF(self.mapFromScene(self.box.mapViewToScene(QPointF(x, y))))
 
     # The mouse and the keys
 
     def _point_at(self, position: QPointF) -> tuple[float, float]:
         """Return the scales at a pixel, in hundredths, within what is shown."""
-        at = self._box.mapSceneToView(self.mapToScene(position.toPoint()))
+        at = self.box.mapSceneToView(self.mapToScene(position.toPoint()))
         x = min(max(float(at.x()), self._x[0]), self._x[-1])
         y = min(max(float(at.y()), self._y[0]), self._y[-1])
         return round(x, 2), round(y, 2)
@@ -226,12 +211,9 @@ class LandscapeView(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no 
             self._lowest.setData([self.lowest[0]], [self.lowest[1]])
         self.set_point(*self._point)
 
-    def _take_colours(self) -> None:
+    def take_colours(self) -> None:
+        """Colour lines and points."""
         theme = current_theme()
-        self.setBackground(theme.window)
-        for axis in self._axes.values():
-            axis.setPen(theme.line)
-            axis.setTextPen(theme.faint)
         line = QColor(theme.text)
         line.setAlphaF(0.28)
         pen = QPen(line, 1)
@@ -244,20 +226,3 @@ class LandscapeView(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no 
         self._lowest.setPen(pg.mkPen(theme.text, width=1))
         self._lowest.setBrush(pg.mkBrush(theme.text))
         self._draw()
-
-    def _take_font(self) -> None:
-        font = small_font(self.font())
-        metrics = QFontMetrics(font)
-        for axis in self._axes.values():
-            axis.setStyle(tickFont=font)
-        self._axes["left"].setWidth(metrics.horizontalAdvance("-0.00") + 2 * metrics.height())
-        self._axes["bottom"].setHeight(2 * metrics.height() + 10)
-
-    def changeEvent(self, event: QEvent) -> None:
-        """Follow the theme and the size of the font."""
-        super().changeEvent(event)
-        if hasattr(self, "_here"):  # pyqtgraph changes while it is being made
-            if event.type() == QEvent.Type.PaletteChange:
-                self._take_colours()
-            elif event.type() == QEvent.Type.FontChange:
-                self._take_font()

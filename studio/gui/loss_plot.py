@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtCore import QEvent, Qt
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor, QFontMetrics
 
-from studio.gui.theme import current_theme, small_font
+from studio.gui.plot_view import PlotView
+from studio.gui.theme import current_theme
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +34,7 @@ LEAST_LOSS = 1e-6
 _NICE = (1.0, 2.0, 5.0)
 
 
-class LossPlot(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no types
+class LossPlot(PlotView):
     """Steps across, nats a token up, on a linear or a logarithmic axis. It shows and never emits.
 
     Parameters
@@ -45,32 +46,18 @@ class LossPlot(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no types
     """
 
     def __init__(self, summary: Callable[[Doubles], Doubles] | None = None, across: str = "step") -> None:
-        super().__init__()
+        super().__init__(top=6, right=10, widest="0.000", titles=("nats a token", across))
         self._summary = summary or running_mean
-        self._across = across
         self._train = self._validation = np.zeros((0, 2))
         self._log = False
         self.setAccessibleName("Loss over the steps")
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.setFrameShape(self.Shape.NoFrame)
         self.setMinimumSize(200, 90)
-        layout = pg.GraphicsLayout()
-        layout.setContentsMargins(0, 6, 10, 0)
-        layout.setSpacing(0)
-        self.setCentralItem(layout)
-        self._box = layout.addViewBox(row=0, col=1, enableMenu=False, enableMouse=False)
-        self._axes = {side: pg.AxisItem(side, linkView=self._box) for side in ("left", "bottom")}
-        layout.addItem(self._axes["left"], row=0, col=0)
-        layout.addItem(self._axes["bottom"], row=1, col=1)
-        for axis in self._axes.values():
-            axis.setStyle(tickLength=-4)
-            axis.enableAutoSIPrefix(False)
         self._steps, self._mean, self._measured = (pg.PlotCurveItem() for _ in range(3))
         self._points = pg.ScatterPlotItem(size=7, pxMode=True)
         for item in (self._steps, self._mean, self._measured, self._points):
-            self._box.addItem(item, ignoreBounds=True)
-        self._take_colours()
-        self._take_font()
+            self.box.addItem(item, ignoreBounds=True)
+        self.dress()
         self._draw()
 
     @property
@@ -102,8 +89,8 @@ class LossPlot(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no types
         losses = losses[np.isfinite(losses)]
         steps = float(max(self._train[-1:, 0].max(initial=1), self._validation[-1:, 0].max(initial=1)))
         low, high = self._range(losses)
-        self._box.setRange(xRange=(0, 1.02 * steps), yRange=(low, high), padding=0)
-        self._axes["left"].setTicks([self._ticks(low, high)])
+        self.box.setRange(xRange=(0, 1.02 * steps), yRange=(low, high), padding=0)
+        self.axes["left"].setTicks([self._ticks(low, high)])
         self._describe()
 
     def _range(self, losses: Doubles) -> tuple[float, float]:
@@ -133,12 +120,9 @@ class LossPlot(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no types
         ]
         self.setAccessibleDescription(", ".join(parts) or "no step yet")
 
-    def _take_colours(self) -> None:
+    def take_colours(self) -> None:
+        """Colour lines and points."""
         theme = current_theme()
-        self.setBackground(theme.panel)
-        for axis in self._axes.values():
-            axis.setPen(theme.line)
-            axis.setTextPen(theme.faint)
         pale = QColor(theme.blend)
         pale.setAlphaF(0.3)
         self._steps.setPen(pg.mkPen(pale, width=1))
@@ -148,30 +132,11 @@ class LossPlot(pg.GraphicsView):  # type: ignore[misc]  # pyqtgraph has no types
         self._points.setPen(pg.mkPen(theme.panel, width=1))
         self._points.setBrush(pg.mkBrush(measured))
 
-    def _take_font(self) -> None:
-        font = small_font(self.font())
-        metrics = QFontMetrics(font)
-        for side, title in (("left", "nats a token"), ("bottom", self._across)):
-            axis = self._axes[side]
-            axis.setStyle(tickFont=font)
-            axis.setLabel(title, **{"font-size": f"{font.pointSizeF():.1f}pt"})
-        self._axes["left"].setWidth(metrics.horizontalAdvance("0.000") + 2 * metrics.height())
-        self._axes["bottom"].setHeight(2 * metrics.height() + 8)
-
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Label as many places as there is room for now."""
         super().resizeEvent(event)
-        if hasattr(self, "_points") and not self.closed:  # pyqtgraph resizes at its beginning and its end
+        if self.is_dressed and not self.closed:  # pyqtgraph resizes at its beginning and its end
             self._draw()
-
-    def changeEvent(self, event: QEvent) -> None:
-        """Follow the theme and the size of the font."""
-        super().changeEvent(event)
-        if hasattr(self, "_points"):
-            if event.type() == QEvent.Type.PaletteChange:
-                self._take_colours()
-            elif event.type() == QEvent.Type.FontChange:
-                self._take_font()
 
 
 def running_mean(losses: Doubles) -> Doubles:

@@ -23,14 +23,14 @@ def plot(qtbot: QtBot) -> LossPlot:
 
 
 def labels(plot: LossPlot) -> list[float]:
-    return [float(label) for _, label in plot._axes["left"]._tickLevels[0]]
+    return [float(label) for _, label in plot.axes["left"]._tickLevels[0]]
 
 
 @pytest.mark.parametrize("log", [False, True])
 def test_labels_are_round_losses_within_the_axis(plot: LossPlot, log: bool) -> None:
     plot.set_log(log)
     plot.set_losses([(step, 4.0 - step / 100) for step in range(1, 201)], [(100, 2.9)])
-    low, high = plot._box.viewRange()[1]
+    low, high = plot.box.viewRange()[1]
     places = [np.log10(label) if log else label for label in labels(plot)]
     assert 2 <= len(places) <= 8 and all(low <= place <= high for place in places)
     assert set(labels(plot)) <= {2.0, 2.5, 3.0, 3.5, 4.0, 2.2, 2.4, 2.6, 2.8, 3.2, 3.4, 3.6, 3.8}
@@ -47,7 +47,7 @@ def test_poor_runs_are_drawn_as_well(plot: LossPlot, losses: list[tuple[int, flo
     for log in (False, True):
         plot.set_log(log)
         plot.set_losses(losses, [])
-        assert np.isfinite(plot._box.viewRange()).all()
+        assert np.isfinite(plot.box.viewRange()).all()
     assert plot.grab().width() == 400
 
 
