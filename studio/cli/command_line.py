@@ -38,6 +38,14 @@ LoaderOptions = Annotated[
         "--loader-option", metavar="NAME=VALUE", help="An option of the adapters' loader. Repeatable."
     ),
 ]
+BlendAdapters = Annotated[
+    list[str],
+    typer.Option("--adapter", metavar="PATH[:SCALE]", help="An adapter and its scale. Repeatable."),
+]
+ExporterOptions = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="NAME=VALUE", help="An option of the exporter. Repeatable."),
+]
 To = Annotated[
     str | None,
     typer.Option("--to", metavar="FORMAT", help="An exporter by (a part of) its name, such as mlx."),

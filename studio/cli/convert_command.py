@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from studio.cli.command_line import Json, LoaderOptions, To, parse_path
+from studio.cli.command_line import ExporterOptions, Json, LoaderOptions, To, parse_path
 from studio.cli.output import finish, print_json
 from studio.cli.verification import (
     PromptFile,
@@ -35,10 +35,7 @@ def convert(
     alpha: Annotated[
         float | None, typer.Option("--alpha", metavar="X", help="The alpha of a file that does not say it.")
     ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", metavar="NAME=VALUE", help="An option of the exporter. Repeatable."),
-    ] = None,
+    option: ExporterOptions = None,
     loader_option: LoaderOptions = None,
     verify: Verify = False,
     prompt: Prompts = None,

@@ -6,7 +6,18 @@ from typing import Annotated, Any
 import typer
 
 from studio.cli.combination import Energy, Method, MethodOptions, Rank
-from studio.cli.command_line import AdapterGains, Alpha, Base, Json, LoaderOptions, To, parse_path, with_alpha
+from studio.cli.command_line import (
+    AdapterGains,
+    Alpha,
+    Base,
+    BlendAdapters,
+    ExporterOptions,
+    Json,
+    LoaderOptions,
+    To,
+    parse_path,
+    with_alpha,
+)
 from studio.cli.output import print_json
 from studio.cli.verification import (
     PromptFile,
@@ -24,19 +35,13 @@ from studio.cli.verification import (
 def export(
     context: typer.Context,
     base: Base,
-    adapter: Annotated[
-        list[str],
-        typer.Option("--adapter", metavar="PATH[:SCALE]", help="An adapter and its scale. Repeatable."),
-    ],
+    adapter: BlendAdapters,
     out: Annotated[
         Path,
         typer.Option("-o", "--output", metavar="DST", help="The file or folder to write.", parser=parse_path),
     ],
     to: To = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", metavar="NAME=VALUE", help="An option of the exporter. Repeatable."),
-    ] = None,
+    option: ExporterOptions = None,
     gains: AdapterGains = None,
     loader_option: LoaderOptions = None,
     alpha: Alpha = None,

@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 import typer
 
 from studio.cli.combination import Energy, Method, MethodOptions, Rank
-from studio.cli.command_line import AdapterGains, Alpha, Base, Json, LoaderOptions, parse_path, with_alpha
+from studio.cli.command_line import (
+    AdapterGains,
+    Alpha,
+    Base,
+    BlendAdapters,
+    Json,
+    LoaderOptions,
+    parse_path,
+    with_alpha,
+)
 from studio.cli.output import print_json
 from studio.cli.verification import (
     PromptFile,
@@ -44,10 +53,7 @@ def parse_budget(text: str | float) -> float:
 def merge(
     context: typer.Context,
     base: Base,
-    adapter: Annotated[
-        list[str],
-        typer.Option("--adapter", metavar="PATH[:SCALE]", help="An adapter and its scale. Repeatable."),
-    ],
+    adapter: BlendAdapters,
     out: Annotated[
         Path,
         typer.Option("-o", "--output", metavar="OUT.gguf", help="The file to write.", parser=parse_path),

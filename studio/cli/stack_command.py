@@ -10,6 +10,7 @@ from studio.cli.command_line import (
     AdapterGains,
     Alpha,
     Base,
+    BlendAdapters,
     Json,
     LoaderOptions,
     parse_path,
@@ -32,10 +33,7 @@ from studio.cli.verification import (
 def stack(
     context: typer.Context,
     base: Base,
-    adapter: Annotated[
-        list[str],
-        typer.Option("--adapter", metavar="PATH[:SCALE]", help="An adapter and its scale. Repeatable."),
-    ],
+    adapter: BlendAdapters,
     out: Annotated[
         Path,
         typer.Option("-o", "--output", metavar="OUT.gguf", help="The file to write.", parser=parse_path),

@@ -10,6 +10,7 @@ from studio.cli.command_line import (
     Alpha,
     Backend,
     Base,
+    BlendAdapters,
     Json,
     LoaderOptions,
     Residency,
@@ -33,10 +34,7 @@ def verify(
     exported: Annotated[
         str, typer.Argument(metavar="EXPORTED", help="The exported adapter or model.", show_default=False)
     ],
-    adapter: Annotated[
-        list[str],
-        typer.Option("--adapter", metavar="PATH[:SCALE]", help="An adapter and its scale. Repeatable."),
-    ],
+    adapter: BlendAdapters,
     prompt: Prompts = None,
     file: PromptFile = None,
     gains: AdapterGains = None,
