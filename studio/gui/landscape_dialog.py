@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import (
     QComboBox,
-    QDialog,
     QFormLayout,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
-    QPushButton,
     QSpinBox,
     QVBoxLayout,
     QWidget,
@@ -21,8 +18,8 @@ from PySide6.QtWidgets import (
 from studio.gui.colour_scale import ColourBar
 from studio.gui.controls import DeskLabel, NumberBox, name_control
 from studio.gui.landscape_view import LandscapeView
-from studio.gui.shapes import PRIMARY
 from studio.gui.wanted_editor import WantedEditor
+from studio.gui.work_dialog import WorkDialog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,19 +30,14 @@ LOWEST, HIGHEST = -1.0, 2.0
 POINTS = 13
 
 
-class LandscapeDialog(QDialog):
+class LandscapeDialog(WorkDialog):
     """A window beside the desk, so that the faders stay in sight. Its setters never emit."""
 
-    measure_requested = Signal()
-    """Measure the landscape."""
-    stop_requested = Signal()
-    """Stop measuring."""
     channels_changed = Signal()
     """Other channels were chosen."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setWindowTitle("Landscape of the loss")
+        super().__init__("Landscape of the loss", "Measure", "the landscape", parent)
         self.editor = WantedEditor()
         self.x_box, self.y_box = _channel_box("Channel across"), _channel_box("Channel up")
         self.low_box = NumberBox("Lowest scale", -100.0, 100.0, 0.25)
@@ -61,20 +53,7 @@ class LandscapeDialog(QDialog):
         self.readout = DeskLabel(elided=True)
         self.readout.setAccessibleName("Loss at the point")
         self.colour_bar = ColourBar()
-        self.bar = QProgressBar()
-        self.bar.setTextVisible(False)
-        self.bar.setFixedHeight(6)
-        self.bar.setAccessibleName("Progress of the landscape")
-        self.measure_button = QPushButton("Measure")
-        self.measure_button.setProperty(PRIMARY, True)
-        self.measure_button.setDefault(True)
-        self.stop_button = QPushButton("Stop")
-        self.stop_button.setAutoDefault(False)
-        self._running, self._obstacle = False, ""
         self._lay_out()
-        self.measure_button.clicked.connect(self.measure_requested)
-        self.stop_button.clicked.connect(self.stop_requested)
-        self.editor.changed.connect(self._enable)
         for box in (self.x_box, self.y_box):
             box.activated.connect(lambda _: self._choose())
         self.set_running(False)
@@ -105,35 +84,17 @@ class LandscapeDialog(QDialog):
             for key, name in channels:
                 box.addItem(name, key)
             box.setCurrentIndex(box.findData(chosen))
-        self._enable()
+        self.refresh()
 
-    def set_running(self, running: bool) -> None:
-        """Say whether a landscape is being measured."""
-        self._running = running
-        self.stop_button.setEnabled(running)
-        if not running:
-            self.set_progress(0, 1)
-        self._enable()
-
-    def set_obstacle(self, reason: str) -> None:
-        """Say why nothing can be measured now; empty where it can."""
-        self._obstacle = reason
-        self._enable()
-
-    def set_progress(self, done: int, total: int) -> None:
-        """Show how much is measured."""
-        self.bar.setRange(0, max(total, 1))
-        self.bar.setValue(done)
+    @property
+    def reason(self) -> str:
+        """Why nothing can be measured now: two channels are needed as well."""
+        x, y = self.keys
+        return self.obstacle or ("" if x != y else "Choose two channels that are not the same")
 
     def _choose(self) -> None:
-        self._enable()
+        self.refresh()
         self.channels_changed.emit()
-
-    def _enable(self) -> None:
-        x, y = self.keys
-        reason = self._obstacle or ("" if x != y else "Choose two channels that are not the same")
-        self.measure_button.setEnabled(not reason and not self._running)
-        self.measure_button.setToolTip(reason)
 
     def _lay_out(self) -> None:
         span = QHBoxLayout()
@@ -167,19 +128,7 @@ class LandscapeDialog(QDialog):
         body.setSpacing(20)
         body.addLayout(left, 2)
         body.addLayout(right, 3)
-        close = QPushButton("Close")
-        close.setAutoDefault(False)
-        close.clicked.connect(self.reject)
-        foot = QHBoxLayout()
-        foot.setSpacing(10)
-        foot.addWidget(self.bar, 1)
-        for button in (self.measure_button, self.stop_button, close):
-            foot.addWidget(button)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(16, 14, 16, 12)
-        layout.setSpacing(12)
-        layout.addLayout(body, 1)
-        layout.addLayout(foot)
+        self.lay_out(body)
         self.resize(920, 600)
 
 

@@ -54,8 +54,8 @@ def save_learning(show: Show, save: Save) -> None:
     search.editor.set_wanted(WANTED)
     search.editor.changed.emit()
     QApplication.processEvents()
-    search.search_button.click()
-    show.wait_until(lambda: desk.searching.found is not None and search.search_button.isEnabled())
+    search.start_button.click()
+    show.wait_until(lambda: desk.searching.found is not None and search.start_button.isEnabled())
     show.settle()
     save(search, "search")
     search.close()
@@ -66,8 +66,8 @@ def save_learning(show: Show, save: Save) -> None:
 
     desk.landscape.open()
     landscape = desk.landscape.dialog
-    landscape.measure_button.click()
-    show.wait_until(lambda: landscape.view.lowest is not None and landscape.measure_button.isEnabled())
+    landscape.start_button.click()
+    show.wait_until(lambda: landscape.view.lowest is not None and landscape.start_button.isEnabled())
     show.settle()
     save(landscape, "landscape")
     landscape.close()

@@ -54,7 +54,7 @@ class LandscapeController(QObject):
         view.drag_started.connect(session.history.begin)
         view.drag_finished.connect(session.history.end)
         view.pointed.connect(self._show_readout)
-        self.dialog.measure_requested.connect(self.measure)
+        self.dialog.requested.connect(self.measure)
         self.dialog.stop_requested.connect(self.stop)
         self.dialog.channels_changed.connect(self._follow_channels)
         window.commands.landscape.triggered.connect(self.open)
@@ -106,7 +106,7 @@ class LandscapeController(QObject):
 
     def _follow_job(self, job: Job) -> None:
         if job is self._job and job.progress.total:
-            self.dialog.set_progress(job.progress.done, job.progress.total)
+            self.dialog.set_done(job.progress.done, job.progress.total)
 
     def _take(self, job: Job, found: Landscape, state: MixerState) -> None:
         if job is not self._job or found.keys != self.dialog.keys:

@@ -50,7 +50,7 @@ class SearchingController(QObject):
         self.found: FoundBlend | None = None
         """What the last search brought."""
         self.dialog = SearchDialog(SearchOptions, window)
-        self.dialog.search_requested.connect(self.search)
+        self.dialog.requested.connect(self.search)
         self.dialog.stop_requested.connect(self.stop)
         window.commands.find_blend.triggered.connect(self.open)
         jobs.progressed.connect(self._follow_job)

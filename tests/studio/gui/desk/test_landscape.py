@@ -31,7 +31,7 @@ def dialog(desk: Desk, qtbot: QtBot, write_adapter: Callable[..., Path]) -> Land
     dialog = desk.landscape.dialog
     qtbot.waitUntil(lambda: dialog.keys == ("adapter", "second"))
     dialog.points_box.setValue(5)
-    QTest.mouseClick(dialog.measure_button, LEFT)
+    QTest.mouseClick(dialog.start_button, LEFT)
     qtbot.waitUntil(lambda: dialog.view.lowest is not None)
     return dialog
 
@@ -83,11 +83,11 @@ def test_a_fader_moves_the_point_and_another_channel_asks_to_measure_again(
     assert dialog.keys == ("adapter", "second")
     dialog.y_box.setCurrentIndex(dialog.x_box.currentIndex())
     dialog.y_box.activated.emit(0)
-    assert not dialog.measure_button.isEnabled() and "not the same" in dialog.measure_button.toolTip()
+    assert not dialog.start_button.isEnabled() and "not the same" in dialog.start_button.toolTip()
     assert dialog.view.lowest is None
 
 
 def test_one_channel_has_no_landscape(desk: Desk) -> None:
     desk.window.commands.landscape.trigger()
-    assert not desk.landscape.dialog.measure_button.isEnabled()
-    assert "two channels" in desk.landscape.dialog.measure_button.toolTip()
+    assert not desk.landscape.dialog.start_button.isEnabled()
+    assert "two channels" in desk.landscape.dialog.start_button.toolTip()

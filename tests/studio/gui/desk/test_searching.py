@@ -31,7 +31,7 @@ def dialog(desk: Desk, qtbot: QtBot, write_adapter: Callable[..., Path]) -> Sear
     qtbot.waitUntil(lambda: len(desk.session.stack.by_key) == 2)
     desk.window.commands.find_blend.trigger()
     dialog = desk.searching.dialog
-    assert dialog.isVisible() and not dialog.search_button.isEnabled()
+    assert dialog.isVisible() and not dialog.start_button.isEnabled()
     QTest.keyClicks(dialog.editor.text, "general kenobi")
     assert dialog.editor.wanted == (Wanted("general kenobi", "hello there"),)  # after the desk's prompt
     return dialog
@@ -41,9 +41,9 @@ def test_the_sliders_move_in_one_step_and_the_loss_is_told(
     desk: Desk, qtbot: QtBot, dialog: SearchDialog
 ) -> None:
     before = desk.session.stack.state
-    QTest.mouseClick(dialog.search_button, LEFT)
-    assert dialog.stop_button.isEnabled() and not dialog.search_button.isEnabled()
-    qtbot.waitUntil(lambda: desk.session.stack.state != before and dialog.search_button.isEnabled())
+    QTest.mouseClick(dialog.start_button, LEFT)
+    assert dialog.stop_button.isEnabled() and not dialog.start_button.isEnabled()
+    qtbot.waitUntil(lambda: desk.session.stack.state != before and dialog.start_button.isEnabled())
     facts = dict(dialog.facts.facts)
     losses = [float(text) for text in facts["Loss"].removesuffix(" nats a token").split(" → ")]
     assert losses[1] < losses[0]
@@ -65,15 +65,15 @@ def test_gains_by_layer_are_found_too(desk: Desk, qtbot: QtBot, dialog: SearchDi
     assert gains is not None and steps is not None
     gains.setChecked(True)
     steps.setValue(8)
-    QTest.mouseClick(dialog.search_button, LEFT)
+    QTest.mouseClick(dialog.start_button, LEFT)
     qtbot.waitUntil(lambda: desk.session.stack.channel("adapter").gains != EVEN)
     assert "× gains" in dict(dialog.facts.facts)["adapter"]
 
 
 def test_nothing_is_sought_where_nothing_is_heard(desk: Desk, dialog: SearchDialog) -> None:
-    assert dialog.search_button.isEnabled()
+    assert dialog.start_button.isEnabled()
     desk.window.commands.mute_all.trigger()
-    assert not dialog.search_button.isEnabled() and "unmute" in dialog.search_button.toolTip()
+    assert not dialog.start_button.isEnabled() and "unmute" in dialog.start_button.toolTip()
 
 
 def test_examples_are_added_chosen_and_removed(desk: Desk, dialog: SearchDialog) -> None:
@@ -90,5 +90,5 @@ def test_examples_are_added_chosen_and_removed(desk: Desk, dialog: SearchDialog)
     assert [one.text for one in editor.wanted] == ["a text alone"]
     assert desk.wanted.wanted == editor.wanted == desk.landscape.dialog.editor.wanted
     QTest.mouseClick(editor.remove_button, LEFT)
-    assert editor.wanted == () and not dialog.search_button.isEnabled()
+    assert editor.wanted == () and not dialog.start_button.isEnabled()
     assert desk.wanted.wanted == (Wanted("hello there"),)  # without examples the prompt stands in
