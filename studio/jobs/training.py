@@ -183,6 +183,11 @@ def train_adapter(request: TrainingRequest, options: LoraOptions, trainer: str =
     if not request.examples:
         raise StudioError("there is nothing to learn", remedy="Give at least one example")
     check_memory(request, options)
+    return (yield from _begun(request, options, trainer).work())
+
+
+def _begun(request: TrainingRequest, options: LoraOptions, trainer: str) -> TrainingRun:
+    """Return the run, at its first step or where it was left."""
     optimisation = request.optimisation or Optimisation(AdamW(), AdamWOptions())
     adapter = _beginning(request, options)
     checkpoints = None
@@ -195,7 +200,7 @@ def train_adapter(request: TrainingRequest, options: LoraOptions, trainer: str =
         run.resume(checkpoints.load(adapter))
     elif checkpoints is not None:
         checkpoints.begin(4 * factor_bytes(request.base, request.start, options))
-    return (yield from run.work())
+    return run
 
 
 def _beginning(request: TrainingRequest, options: LoraOptions) -> Adapter:

@@ -19,6 +19,7 @@ from studio.contracts import (
     Trained,
     TrainingProgress,
 )
+from studio.engine.kept_memory import kept_memory
 from studio.engine.tokenizer import tokenizer_from_metadata
 from studio.learning.checkpoint import RunState
 from studio.learning.ordering import Order
@@ -80,16 +81,22 @@ class TrainingRun:
         self.total = options.steps or self._order.steps(options.epochs)
         self._step = 0
         self._losses: deque[float] = deque(maxlen=LAST_LOSSES)
-        self._best, self._best_adapter = Best(), adapter
+        self._best = Best()
+        self._best_adapter: Adapter | None = None
         self._before: float | None = None
         self._key = _free_key(request)
         self._saved = 0
 
     def work(self) -> Work:
         """Go on from where the run is to its end."""
+        with kept_memory():
+            return (yield from self._steps())
+
+    def _steps(self) -> Work:
         if self._step == 0 and self._request.validation:
             self._before = yield from self._validate()
             self._best = Best().after(0, self._before)
+            self._best_adapter = self._parameters.adapter
         pace = Pace(time.perf_counter())
         while self._step < self.total and not self._best.is_over(self._options.patience):
             began = time.perf_counter()
@@ -140,7 +147,7 @@ class TrainingRun:
     @property
     def _kept(self) -> tuple[Adapter, int]:
         """The best adapter and after which step it was: until that was measured, the one there is."""
-        if self._best.step == self._best.waited == 0:
+        if self._best_adapter is None or self._best.step == self._best.waited == 0:
             return self._parameters.adapter, self._step
         return self._best_adapter, self._best.step
 
@@ -226,7 +233,7 @@ class TrainingRun:
                     self._parameters.optimiser.state(),
                     tuple(self._losses),
                     self._best,
-                    self._best_adapter,
+                    self._kept[0],
                     self._before,
                 )
             )
