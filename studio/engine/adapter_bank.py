@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from studio.contracts import BlendState, DeltaAdapter, FloatArray, LowRankAdapter, ScaledDelta
+from studio.contracts import BlendState, DeltaAdapter, FloatArray, LowRankAdapter, LowRankFactors, ScaledDelta
 from studio.engine.low_rank import pack_factors
 from studio.engine.model import EMBEDDING, LinearGroup
 from studio.errors import EngineError, MismatchError
@@ -102,8 +102,10 @@ class AdapterBank:
         starts: list[int] = []
         total = 0
         shapes = weights.module_shapes()
+        by_channel: list[Mapping[str, LowRankFactors]] = []
         for channel, adapter in enumerate(self.adapters.values()):
             _check_shapes(adapter, shapes)
+            by_channel.append(adapter.factors if isinstance(adapter, LowRankAdapter) else {})
             if not isinstance(adapter, LowRankAdapter):
                 for module in adapter.modules:
                     self.opaque.setdefault(module, []).append((channel, adapter))
@@ -111,7 +113,7 @@ class AdapterBank:
         for group in (*weights.linears, *weights.experts, (EMBEDDING,)):
             begin, a, members = total, [], []
             for index, module in enumerate(group):
-                factors = pack_factors([_factors(adapter, module) for adapter in self.adapters.values()])
+                factors = pack_factors([factors_of.get(module) for factors_of in by_channel])
                 if factors is None:
                     continue
                 count = len(factors.scaling)
@@ -125,7 +127,7 @@ class AdapterBank:
                 starts.append(total)
                 total += count
             if members:
-                joined = backend.to_device(np.concatenate(a, axis=-2))
+                joined = backend.to_device(a[0] if len(a) == 1 else np.concatenate(a, axis=-2))
                 self.packed[group] = PackedGroup(joined, slice(begin, total), tuple(members))
         self.scaling = np.concatenate([np.empty(0, np.float32), *scalings])  # [R of all groups]
         self.channel = np.concatenate([np.empty(0, np.intp), *channels])
@@ -294,10 +296,6 @@ def _rows(backend: Backend, columns: Array) -> FloatArray:
 def signature_of(adapters: Mapping[str, DeltaAdapter]) -> Signature:
     """Return what a bank of these adapters would have as its signature."""
     return tuple((key, adapter.version, id(adapter)) for key, adapter in adapters.items())
-
-
-def _factors(adapter: DeltaAdapter, module: str) -> Any:
-    return adapter.factors.get(module) if isinstance(adapter, LowRankAdapter) else None
 
 
 def _check_shapes(adapter: DeltaAdapter, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
+from studio.engine.blas_threads import blas_threads
 from studio.engine.cupy_backend import CupyBackend, DeviceRefusedError, import_cupy
 from studio.engine.memory import available_memory
 from studio.errors import EngineError
@@ -46,6 +47,10 @@ class Backend(Protocol):
     def to_host(self, array: Array) -> HostArray:
         """Bring an array back as NumPy's; waits until it is computed."""
 
+    @property
+    def cores(self) -> int:
+        """How many threads may compute side by side."""
+
     def free_memory(self) -> None:
         """Give unused memory back to the device."""
 
@@ -70,6 +75,11 @@ class NumpyBackend:
 
     def __init__(self, why: str) -> None:
         self.reason = f"NumPy: {why}"
+
+    @property
+    def cores(self) -> int:
+        """As many as BLAS has threads."""
+        return blas_threads()
 
     def to_device(self, array: HostArray) -> Array:
         """Return the array itself."""

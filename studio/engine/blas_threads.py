@@ -53,6 +53,15 @@ def one_blas_thread() -> Iterator[None]:
                 set_(_before)
 
 
+def blas_threads() -> int:
+    """Return how many threads BLAS has outside of `one_blas_thread`; 1 where it does not tell."""
+    functions = _thread_functions()
+    if functions is None:
+        return 1
+    with _lock:
+        return _before if _inside else functions[0]()
+
+
 @cache
 def _thread_functions() -> tuple[Callable[[], int], Callable[[int], None]] | None:
     """Return how to ask for and to set the number of OpenBLAS's threads."""

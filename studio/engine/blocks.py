@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from studio.engine.compiled_numpy import is_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ def blocks(xp: Any, count: int, each: int, least: int = 1) -> Iterator[slice]:
     least
         How many rows a block has at least, but for the last.
     """
-    room = CACHE_BYTES if xp is np else DEVICE_BYTES
+    room = CACHE_BYTES if is_host(xp) else DEVICE_BYTES
     at_once = max(least, room // each)
     for first in range(0, count, at_once):
         yield slice(first, min(first + at_once, count))

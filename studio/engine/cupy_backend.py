@@ -51,6 +51,7 @@ class CupyBackend:
     """
 
     name = "CuPy"
+    cores = 1
 
     def __init__(self, cupy: Any, number: int = 0) -> None:
         self.xp: Any = cupy

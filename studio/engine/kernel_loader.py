@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from studio.contracts import RawTensors
+from studio.engine.compiled_numpy import SWITCH
 from studio.engine.linear import Linear
 from studio.engine.model import EMBEDDING
 from studio.engine.token_plan import PlannedModel, TokenPlan
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from studio.engine.kernels.walkers import Walkers
     from studio.engine.model import LinearGroup, Model
     from studio.engine.weights import Weights
-
-SWITCH = "LORA_STUDIO_KERNELS"
-"""The environment variable that, set to ``off``, leaves everything to NumPy."""
 
 LANES = 16
 

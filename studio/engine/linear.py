@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from studio.engine.compiled_numpy import plain_product
 from studio.engine.packed_weight import PackedWeight, half_bytes, pack, stored_bytes
 from studio.errors import FormatError
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from studio.contracts import BaseModel
     from studio.engine.backend import Array, Backend, HostArray
+    from studio.engine.compiled_numpy import Multiply
     from studio.engine.model import LinearGroup
     from studio.engine.residency import Kind
 
@@ -55,19 +57,21 @@ class Linear:
             return Linear(self.weight.on(backend), bias, self.outputs)
         return Linear(backend.to_device(self.weight), bias, self.outputs)
 
-    def apply(self, columns: Array) -> tuple[Array, ...]:
+    def apply(self, columns: Array, multiply: Multiply = plain_product) -> tuple[Array, ...]:
         """Multiply: ``[in, C]`` to one ``[out_i, C]`` for each weight of the group."""
-        product = self.weight @ columns  # [out, in] @ [in, C] -> [out, C]
+        product = multiply(self.weight, columns)  # [out, in] @ [in, C] -> [out, C]
         if self.bias is not None:
             product += self.bias
         return tuple(_split(product, self.outputs))
 
-    def apply_transposed(self, xp: Any, columns: Sequence[Array]) -> Array:
+    def apply_transposed(self, columns: Sequence[Array], multiply: Multiply = plain_product) -> Array:
         """Multiply one ``[out_i, C]`` for each weight of the group by the transposed weights: ``[in, C]``."""
-        fused = columns[0] if len(columns) == 1 else xp.concatenate(columns)
         if isinstance(self.weight, PackedWeight):
-            return self.weight.matmul_transposed(fused)
-        return self.weight.T @ fused  # [in, out] @ [out, C]
+            return self.weight.matmul_transposed(columns)
+        total = None
+        for weight, part in zip(_split(self.weight, self.outputs), columns, strict=True):
+            total = multiply(weight.T, part, total)  # [in, out_i] @ [out_i, C]
+        return total
 
 
 def fuse(base: BaseModel, group: LinearGroup, kind: Kind) -> tuple[Linear, ...]:

@@ -46,22 +46,23 @@ class PackedFactors:
 def pack_factors(channels: Sequence[LowRankFactors | None]) -> PackedFactors | None:
     """Concatenate the factors of one module over the channels; None where no channel has the module.
 
-    A channel without the module is passed as None and takes no rank.
+    A channel without the module is passed as None and takes no rank. The factors of one alone are not copied.
     """
     present = [(index, factors) for index, factors in enumerate(channels) if factors is not None]
     if not present:
         return None
     ranks = [factors.a.shape[-2] for _, factors in present]
     return PackedFactors(
-        a=np.ascontiguousarray(
-            np.concatenate([factors.a for _, factors in present], axis=-2), dtype=np.float32
-        ),
-        b=np.ascontiguousarray(
-            np.concatenate([factors.b for _, factors in present], axis=-1), dtype=np.float32
-        ),
+        a=_side_by_side([factors.a for _, factors in present], axis=-2),
+        b=_side_by_side([factors.b for _, factors in present], axis=-1),
         scaling=np.repeat([factors.scaling for _, factors in present], ranks).astype(np.float32),
         channel=np.repeat([index for index, _ in present], ranks).astype(np.intp),
     )
+
+
+def _side_by_side(arrays: Sequence[FloatArray], axis: int) -> FloatArray:
+    joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=axis)
+    return np.ascontiguousarray(joined, dtype=np.float32)
 
 
 def weight_shape(factors: LowRankFactors) -> tuple[int, ...]:

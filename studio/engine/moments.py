@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from studio.engine.compiled_numpy import plain_product
 from studio.engine.linear import Linear
 from studio.engine.weights import StoredLinear, Weights
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from studio.contracts import BlendState, Cancelled, FloatArray
     from studio.engine.backend import Array
+    from studio.engine.compiled_numpy import Multiply
     from studio.engine.local import LocalEngine
     from studio.engine.model import LinearGroup
 
@@ -24,10 +26,10 @@ class WatchedLinear(Linear):
 
     note: Callable[[Array], None]
 
-    def apply(self, columns: Array) -> tuple[Array, ...]:
+    def apply(self, columns: Array, multiply: Multiply = plain_product) -> tuple[Array, ...]:
         """Show the columns, and multiply."""
         self.note(columns)
-        return super().apply(columns)
+        return super().apply(columns, multiply)
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ class WatchedStoredLinear(StoredLinear):
 
     note: Callable[[Array], None]
 
-    def apply(self, columns: Array) -> tuple[Array, ...]:
+    def apply(self, columns: Array, multiply: Multiply = plain_product) -> tuple[Array, ...]:
         """Show the columns, and multiply."""
         self.note(columns)
-        return super().apply(columns)
+        return super().apply(columns, multiply)
 
 
 class _Enough(Exception):

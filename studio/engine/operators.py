@@ -184,15 +184,28 @@ def attention(
         scores = its_rows @ across[..., :seen]  # [N, groups, members * t, seen]
         if softcap is not None:
             scores = soft_cap(xp, scores, softcap)
-        if mask is not None:
-            by_query = scores.reshape(blends, groups, members, count, seen)  # a view: masked in place
-            by_query += mask[some, :seen]
-        scores -= scores.max(axis=-1, keepdims=True)
-        xp.exp(scores, out=scores)
-        mixed = scores @ values[:, :, :seen]  # [N, groups, members * t, size]
-        mixed /= scores.sum(axis=-1, keepdims=True)
+        likely = softmax(xp, scores, None if mask is None else mask[some, :seen])
+        mixed = likely @ values[:, :, :seen]  # [N, groups, members * t, size]
         by_head[..., some] = mixed.reshape(blends, groups, members, count, size).transpose(1, 2, 4, 0, 3)
     return by_head.reshape(heads * size, blends * length)
+
+
+@operator
+def softmax(xp: Any, scores: Array, mask: Array | None) -> Array:
+    """Turn scores ``[N, groups, members * t, S]`` into probabilities, in place.
+
+    Parameters
+    ----------
+    mask
+        ``[t, S]``: added to the scores of every member; None for nothing.
+    """
+    if mask is not None:
+        by_query = scores.reshape(*scores.shape[:2], -1, *mask.shape)  # a view: masked in place
+        by_query += mask
+    scores -= scores.max(axis=-1, keepdims=True)
+    xp.exp(scores, out=scores)
+    scores /= scores.sum(axis=-1, keepdims=True)
+    return scores
 
 
 def causal_mask(xp: Any, start: int, length: int, first: int = 0, window: int | None = None) -> Array | None:

@@ -69,8 +69,9 @@ class PackedWeight:
             product[rows] = panel @ columns
         return product
 
-    def matmul_transposed(self, columns: Array) -> Array:
-        """Compute W^T Y: ``[out, C] -> [in, C]``."""
+    def matmul_transposed(self, parts: Sequence[Array]) -> Array:
+        """Compute W^T Y for Y ``[out, C]`` in parts, one after the other: ``[in, C]``."""
+        columns = parts[0] if len(parts) == 1 else self.xp.concatenate(parts)
         product = self.xp.zeros((self.shape[1], columns.shape[1]), dtype=self.xp.float32)
         for rows, panel in self.panels():
             product += panel.T @ columns[rows]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from studio.contracts import CompactTensors, RawTensors
+from studio.engine.compiled_numpy import plain_product
 from studio.engine.kernels.tiles import Tiles, can_tile, tile_raw
 from studio.errors import FormatError
 from studio.formats.dequantise import dequantise
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from studio.contracts import BaseModel, CompactTensor, FloatArray
     from studio.engine.backend import HostArray
+    from studio.engine.compiled_numpy import Multiply
 
 PANEL_VALUES = 1 << 21
 """How many weights are dense at once: 8 MB, which a cache holds."""
@@ -101,19 +103,19 @@ class StoredWeight:
             return dequantise(held[ids], self._number)
         return np.concatenate([held.rows(slice(row, row + 1)) for row in ids.tolist()])
 
-    def matmul(self, columns: HostArray) -> FloatArray:
+    def matmul(self, columns: HostArray, multiply: Multiply = plain_product) -> FloatArray:
         """Compute W X: ``[in, C] -> [out, C]``."""
-        product = np.empty((self.shape[0], columns.shape[1]), np.float32)
-        for rows, panel in self.panels():
-            np.matmul(panel, columns, out=product[rows])
-        return product
+        products = [multiply(panel, columns) for _, panel in self.panels()]
+        return products[0] if len(products) == 1 else np.concatenate(products)
 
-    def matmul_transposed(self, columns: HostArray) -> FloatArray:
-        """Compute W^T Y: ``[out, C] -> [in, C]``."""
-        product = np.zeros((self.shape[1], columns.shape[1]), np.float32)
+    def matmul_transposed(
+        self, columns: HostArray, multiply: Multiply = plain_product, total: FloatArray | None = None
+    ) -> FloatArray:
+        """Compute W^T Y, ``[out, C] -> [in, C]``; add it to a total where one is given."""
         for rows, panel in self.panels():
-            product += panel.T @ columns[rows]
-        return product
+            total = multiply(panel.T, columns[rows], total)
+        assert total is not None, "a weight has rows"
+        return total
 
     def panels(self) -> Iterator[tuple[slice, FloatArray]]:
         """Yield runs of rows as float32, with their place; each is good until the next is asked for."""

@@ -6,8 +6,9 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from studio.engine.compiled_numpy import plain_product
 from studio.engine.linear import Linear, bias_of, checked, finite, fuse
 from studio.engine.model import EMBEDDING, HEAD, LinearGroup, Model
 from studio.engine.packed_weight import PackedWeight
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from studio.contracts import BaseModel
     from studio.engine.backend import Array, Backend, HostArray
+    from studio.engine.compiled_numpy import Multiply
     from studio.engine.residency import Kind, Residency
 
 
@@ -48,22 +50,20 @@ class StoredLinear:
         """The length of an input."""
         return self.weights[0].shape[1]
 
-    def apply(self, columns: Array) -> tuple[Array, ...]:
+    def apply(self, columns: Array, multiply: Multiply = plain_product) -> tuple[Array, ...]:
         """Multiply: ``[in, C]`` to one ``[out_i, C]`` for each weight of the group."""
-        products = tuple(weight.matmul(columns) for weight in self.weights)
+        products = tuple(weight.matmul(columns, multiply) for weight in self.weights)
         for product, bias in zip(products, self.biases, strict=True):
             if bias is not None:
                 product += bias
         return products
 
-    def apply_transposed(self, xp: Any, columns: Sequence[Array]) -> Array:
+    def apply_transposed(self, columns: Sequence[Array], multiply: Multiply = plain_product) -> Array:
         """Multiply one ``[out_i, C]`` for each weight of the group by the transposed weights: ``[in, C]``."""
-        products = [
-            weight.matmul_transposed(part) for weight, part in zip(self.weights, columns, strict=True)
-        ]
-        for product in products[1:]:
-            products[0] += product
-        return products[0]
+        total = None
+        for weight, part in zip(self.weights, columns, strict=True):
+            total = weight.matmul_transposed(part, multiply, total)
+        return total
 
 
 @dataclass(frozen=True)

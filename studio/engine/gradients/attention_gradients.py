@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from studio.engine import operators
 from studio.engine.blocks import blocks
+from studio.engine.gradients.tape import operator
 
 if TYPE_CHECKING:
     from studio.engine.backend import Array
@@ -51,13 +52,14 @@ def attention(
         block = (blends, groups, members * count)
         its_rows = rows[:, :, :, some].reshape(*block, size)
         of_its = of_mixed[:, :, :, some].reshape(*block, size)
-        likely, slope = _likely(
-            xp, its_rows @ keys_across[..., :seen], None if mask is None else mask[some, :seen], softcap
-        )  # [N, groups, members * t, seen]
+        scores, slope = its_rows @ keys_across[..., :seen], None  # [N, groups, members * t, seen]
+        if softcap is not None:
+            scores = operators.soft_cap(xp, scores, softcap)
+            slope = 1 - xp.square(scores / softcap)
+        likely = operators.softmax(xp, scores, None if mask is None else mask[some, :seen])
         of_values[:, :, :seen] += likely.swapaxes(-1, -2) @ of_its
         of_scores = of_its @ values_across[..., :seen]  # of P
-        of_scores -= (of_scores * likely).sum(axis=-1, keepdims=True)
-        of_scores *= likely
+        of_scores = softmax_gradient(xp, of_scores, likely)
         if slope is not None:
             of_scores *= slope
         of_keys[:, :, :seen] += of_scores.swapaxes(-1, -2) @ its_rows
@@ -68,16 +70,9 @@ def attention(
     return of_queries, of_keys, of_values
 
 
-def _likely(xp: Any, scores: Array, mask: Array | None, softcap: float | None) -> tuple[Array, Array | None]:
-    """Turn scores ``[.., members * t, S]`` into probabilities, in place; return the slope of the cap, too."""
-    slope = None
-    if softcap is not None:
-        scores = operators.soft_cap(xp, scores, softcap)
-        slope = 1 - xp.square(scores / softcap)
-    if mask is not None:
-        by_query = scores.reshape(*scores.shape[:2], -1, *mask.shape)  # a view: masked in place
-        by_query += mask
-    scores -= scores.max(axis=-1, keepdims=True)
-    xp.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    return scores, slope
+@operator
+def softmax_gradient(xp: Any, gradient: Array, likely: Array) -> Array:
+    """Turn the gradient of probabilities P into that of scores, P (g - sum(g P)), in place."""
+    gradient -= (gradient * likely).sum(axis=-1, keepdims=True)
+    gradient *= likely
+    return gradient

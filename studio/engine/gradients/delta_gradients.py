@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from studio.contracts import NO_DROPOUT, FactorGradients
+from studio.engine.compiled_numpy import product_of
 from studio.engine.gradients.dropped_inputs import DroppedInputs
 from studio.engine.gradients.group_delta import GroupDelta
 from studio.errors import EngineError, MismatchError
@@ -25,6 +26,8 @@ class DeltaGradients:
     ----------
     bank
         The packed adapters.
+    xp
+        The array module to compute with.
     state
         The blend; its channels count even at scale 0, where a scale has a gradient as anywhere else.
     train
@@ -41,11 +44,19 @@ class DeltaGradients:
     """
 
     def __init__(
-        self, bank: AdapterBank, state: BlendState, train: str | None = None, dropout: Dropout = NO_DROPOUT
+        self,
+        bank: AdapterBank,
+        xp: Any,
+        state: BlendState,
+        train: str | None = None,
+        dropout: Dropout = NO_DROPOUT,
     ) -> None:
         self.bank = bank
         self.state = state
         self.dropped = DroppedInputs(dropout)
+        self.xp = xp
+        self.multiply = product_of(self.xp)
+        self._arguments = (bank, xp, state, train, dropout)
         heard = {channel.key for channel in state.channels}
         keys = list(bank.adapters)
         opaque = {number for pairs in bank.opaque.values() for number, _ in pairs}
@@ -71,6 +82,19 @@ class DeltaGradients:
             packed = self.bank.packed.get(group)
             self._deltas[place] = None if packed is None else self._bind(packed, place)
         return self._deltas[place]
+
+    def apart(self, start: int) -> DeltaGradients:
+        """Return one for another part of the same pass, from a position on; `add` brings them together."""
+        other = DeltaGradients(*self._arguments)
+        other.dropped.passes, other.dropped.start = self.dropped.passes, start
+        return other
+
+    def add(self, other: DeltaGradients) -> None:
+        """Add what another one of the same blend has collected."""
+        for (group, expert), delta in other._deltas.items():
+            mine = self.of_group(group, expert)
+            if mine is not None and delta is not None:
+                mine.add(delta)
 
     def scales(self) -> dict[str, dict[str, float]]:
         """Return the gradients with respect to each channel's scale in each module."""
@@ -126,4 +150,6 @@ class DeltaGradients:
                 if len(rows):  # an adapter's ranks are side by side
                     trained[member.number] = slice(int(rows[0]), int(rows[-1]) + 1)
         scales = self._rank_scales[packed.ranks]
-        return GroupDelta(self.bank.backend, self.dropped, packed, place, members, scales, trained)
+        return GroupDelta(
+            self.bank.backend, self.multiply, self.dropped, packed, place, members, scales, trained
+        )

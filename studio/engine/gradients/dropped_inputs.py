@@ -21,6 +21,8 @@ class DroppedInputs:
     ----------
     passes
         How many there have been.
+    start
+        The first position of the part of the pass.
 
     Raises
     ------
@@ -33,6 +35,7 @@ class DroppedInputs:
             raise EngineError(f"{dropout.rate} is no rate of dropout", remedy="Choose one from 0 to below 1")
         self._dropout = dropout
         self.passes = 0
+        self.start = 0
 
     @property
     def are_any(self) -> bool:
@@ -42,7 +45,7 @@ class DroppedInputs:
     def kept(self, place: object, shape: tuple[int, ...]) -> HostArray:
         """Say which inputs of a place are kept: bool, in their shape."""
         numbered = zlib.crc32(str(place).encode())
-        random = np.random.default_rng([self._dropout.seed, self.passes, numbered])
+        random = np.random.default_rng([self._dropout.seed, self.passes, self.start, numbered])
         return random.random(shape, dtype=np.float32) >= self._dropout.rate
 
     def without(self, array: Array, kept: Array) -> Array:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from studio.contracts import Cancelled
     from studio.engine.backend import Array, Backend, HostArray
+    from studio.engine.gradients.batch import LearningBatch
     from studio.engine.gradients.delta_gradients import DeltaGradients
+    from studio.engine.gradients.exchange import KeysAndValues
     from studio.engine.gradients.group_delta import GroupDelta
     from studio.engine.gradients.tape import Tape
     from studio.engine.linear import Linear
@@ -30,16 +32,6 @@ class LayerEndError(Exception):
         self.x = x
 
 
-class KeysAndValues:
-    """Stands where the cache of a pass does, for one whose keys and values have gradients."""
-
-    length = 0
-
-    def append(self, layer: int, keys: Traced, values: Traced) -> tuple[Traced, Traced]:
-        """Return them as ``[N, groups, T, head_size]``: there are none from before."""
-        return keys.transpose(2, 0, 3, 1), values.transpose(2, 0, 3, 1)
-
-
 class GradientPass(BlendPass):
     """The `ForwardPass` of N whole sequences under one blend, noted on a tape.
 
@@ -47,10 +39,10 @@ class GradientPass(BlendPass):
     ----------
     deltas
         The blend's.
-    tokens
-        int64 ``[N, T]``.
-    horizon
-        How long the sequences are, with what is only predicted.
+    batch
+        The sequences, or a part of them.
+    cache
+        What joins the parts.
     tape
         Where to note.
     first_layer, resumed
@@ -66,8 +58,8 @@ class GradientPass(BlendPass):
         backend: Backend,
         weights: Weights,
         deltas: DeltaGradients,
-        tokens: HostArray,
-        horizon: int,
+        batch: LearningBatch,
+        cache: KeysAndValues,
         tape: Tape,
         cancelled: Cancelled,
         *,
@@ -76,19 +68,21 @@ class GradientPass(BlendPass):
         last_layer: int | None = None,
         entered: list[Traced] | None = None,
     ) -> None:
-        cache: Any = KeysAndValues()
+        standing_in: Any = cache
         super().__init__(
             backend,
             weights,
             None,
-            cache,
-            tokens,
-            horizon,
+            standing_in,
+            batch.tokens,
+            batch.horizon,
             cancelled,
             first_layer=first_layer,
             resumed=resumed,
         )
         self._gradients = deltas
+        self._multiply = deltas.multiply
+        self.xp = deltas.xp
         self._tape = tape
         self._last_layer = last_layer
         self._inputs = entered
@@ -135,7 +129,7 @@ class GradientPass(BlendPass):
     def _apply(
         self, linear: Linear | StoredLinear, delta: GroupDelta | None, inputs: Traced
     ) -> tuple[Traced, ...]:
-        values: Sequence[Array] = linear.apply(inputs.value)
+        values: Sequence[Array] = linear.apply(inputs.value, self._multiply)
         applied = None if delta is None else delta.apply(inputs, values)
         tape, slot = inputs.tape, inputs.slot
         wanted = slot.wanted or applied is not None
@@ -145,11 +139,10 @@ class GradientPass(BlendPass):
         def play() -> None:
             self.poll()
             gradients = [its.take() for its in slots]
-            through_deltas = None if applied is None else applied.collect(gradients, slot.wanted)
+            of_inputs = linear.apply_transposed(gradients, self._multiply) if slot.wanted else None
+            if applied is not None:
+                applied.collect(gradients, of_inputs)  # [in, N * T]
             if slot.wanted:
-                of_inputs = linear.apply_transposed(self.xp, gradients)  # [in, N * T]
-                if through_deltas is not None:
-                    of_inputs += through_deltas
                 slot.receive(of_inputs)
 
         if wanted:

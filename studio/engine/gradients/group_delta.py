@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from studio.engine.adapter_bank import PackedGroup, PackedMember
     from studio.engine.backend import Array, Backend, HostArray
+    from studio.engine.compiled_numpy import Multiply
     from studio.engine.gradients.dropped_inputs import DroppedInputs
     from studio.engine.gradients.traced import Traced
     from studio.engine.model import LinearGroup
@@ -26,6 +27,8 @@ class GroupDelta:
 
     Parameters
     ----------
+    multiply
+        Who multiplies.
     dropped
         What is left out of the inputs in the trained ranks.
     packed
@@ -52,6 +55,7 @@ class GroupDelta:
     def __init__(
         self,
         backend: Backend,
+        multiply: Multiply,
         dropped: DroppedInputs,
         packed: PackedGroup,
         place: Place,
@@ -60,6 +64,7 @@ class GroupDelta:
         trained: dict[int, slice],
     ) -> None:
         self.dropped = dropped
+        self.multiply = multiply
         self._to_device = backend.to_device
         self._xp = backend.xp
         self.packed = packed
@@ -102,15 +107,15 @@ class GroupDelta:
 
     def apply(self, inputs: Traced, outputs: Sequence[Array]) -> AppliedDelta:
         """Add the deltas of inputs ``[in, C]`` to outputs ``[out, C]``, in place."""
-        hidden = self.a @ inputs.value  # [R, C]
+        hidden = self.multiply(self.a, inputs.value)  # [R, C]
         kept = None
         if self.trained and self.dropped.are_any:
             kept = self._to_device(self.dropped.kept(self.place, inputs.shape))
             hidden[self.trained_ranks] = self.a[self.trained_ranks] @ self.dropped.without(inputs.value, kept)
         scaled = hidden * self.rank_scales
         for member in self.members:
-            output = outputs[member.index]
-            output += self.b[member.number] @ scaled[member.ranks]  # [out, R_m] @ [R_m, C]
+            b, its = self.b[member.number], scaled[member.ranks]
+            self.multiply(b, its, outputs[member.index])  # [out, R_m] @ [R_m, C]
         return AppliedDelta(self, inputs, hidden, kept)
 
     def add_to_embedding(self, tokens: Array, embedded: Array) -> None:
@@ -140,13 +145,14 @@ class GroupDelta:
         """Collect gradients from those of the outputs ``[out, C]``; return that of A x, ``[R, C]``."""
         of_scaled = self._xp.zeros_like(applied.hidden)
         for member in self.members:
-            of_scaled[member.ranks] = self.b[member.number].T @ gradients[member.index]
+            of_scaled[member.ranks] = self.multiply(self.b[member.number].T, gradients[member.index])
         self._add_of_scales((of_scaled * applied.hidden).sum(axis=1))
         of_hidden = of_scaled * self.rank_scales
         if self.trained:
             inputs = applied.inputs.value
             seen = inputs if applied.kept is None else self.dropped.without(inputs, applied.kept)
-            self._add_of_a(of_hidden[self.trained_ranks] @ seen.T)  # [R_t, C] @ [C, in]
+            of_ranks = self._xp.ascontiguousarray(of_hidden[self.trained_ranks].T)  # [C, R_t]
+            self._add_of_a(self.multiply(seen, of_ranks).T)  # [in, C] @ [C, R_t]
             scaled = applied.hidden * self.rank_scales
             for member in self.members:
                 if member.number in self.trained:
@@ -154,15 +160,32 @@ class GroupDelta:
                     self._add_of_b(member, gradients[member.index] @ rows.T)  # [out, C] @ [C, R_tm]
         return of_hidden
 
+    def add(self, other: GroupDelta) -> None:
+        """Add what another one of the same place has collected."""
+        if other.of_scales is not None:
+            self._add_of_scales(other.of_scales)
+        if other.of_a is not None:
+            self._add_of_a(other.of_a)
+        for member in self.members:
+            if member.number in other.of_b:
+                self._add_of_b(member, other.of_b[member.number])
+
     def _add_of_scales(self, found: Array) -> None:
-        self.of_scales = found if self.of_scales is None else self.of_scales + found
+        self.of_scales = _sum(self.of_scales, found)
 
     def _add_of_a(self, found: Array) -> None:
-        self.of_a = found if self.of_a is None else self.of_a + found
+        self.of_a = _sum(self.of_a, found)
 
     def _add_of_b(self, member: PackedMember, found: Array) -> None:
-        before = self.of_b.get(member.number)
-        self.of_b[member.number] = found if before is None else before + found
+        self.of_b[member.number] = _sum(self.of_b.get(member.number), found)
+
+
+def _sum(total: Array | None, found: Array) -> Array:
+    """Add to a total, in place; what was found becomes the first one."""
+    if total is None:
+        return found
+    total += found
+    return total
 
 
 @dataclass(frozen=True)
@@ -174,15 +197,14 @@ class AppliedDelta:
     hidden: Array
     kept: Array | None
 
-    def collect(self, gradients: Sequence[Array], inputs_wanted: bool) -> Array | None:
-        """Collect gradients from those of the outputs; return that of the inputs ``[in, C]``, if wanted."""
+    def collect(self, gradients: Sequence[Array], of_inputs: Array | None) -> None:
+        """Collect gradients from those of the outputs; add to that of the inputs ``[in, C]``, if wanted."""
         delta = self.delta
         of_hidden = delta.collect(self, gradients)
-        if not inputs_wanted:
-            return None
-        if self.kept is None:
-            return delta.a.T @ of_hidden
-        ranks = delta.trained_ranks
-        through = delta.a[ranks].T @ of_hidden[ranks]
-        of_hidden[ranks] = 0
-        return delta.a.T @ of_hidden + delta.dropped.without(through, self.kept)
+        if of_inputs is None:
+            return
+        if self.kept is not None:
+            ranks = delta.trained_ranks
+            of_inputs += delta.dropped.without(delta.a[ranks].T @ of_hidden[ranks], self.kept)
+            of_hidden[ranks] = 0
+        delta.multiply(delta.a.T, of_hidden, of_inputs)

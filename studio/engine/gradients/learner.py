@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from studio.contracts import NO_DROPOUT, Gradients, Loss
 from studio.engine.batching import batches
+from studio.engine.compiled_numpy import fastest_module
 from studio.engine.forward import BlendPass
 from studio.engine.gradients.backpropagation import Backpropagation
 from studio.engine.gradients.batch import LearningBatch
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 PASS_COLUMNS = 512
 """How many columns (sequences times positions) run side by side: more gain no speed and cost memory."""
 
-HEAD_COLUMNS = 64
-"""How many columns go through the head at once: its output is ``[vocabulary, columns]``."""
+HEAD_COLUMNS = 128
+"""How many columns of a core go through the head at once: its output is ``[vocabulary, columns]``."""
 
 
 class Learner:
@@ -42,10 +43,15 @@ class Learner:
     ----------
     backend, model, weights, bank
         The engine's own.
+    xp
+        The array module that gradients are computed with; None takes the backend's fastest.
     """
 
-    def __init__(self, backend: Backend, model: Model, weights: Weights, bank: AdapterBank) -> None:
+    def __init__(
+        self, backend: Backend, model: Model, weights: Weights, bank: AdapterBank, xp: Any = None
+    ) -> None:
         self._backend = backend
+        self._xp = xp
         self._model = model
         self._weights = weights
         self._bank = bank
@@ -70,7 +76,8 @@ class Learner:
             len(part) * max(len(examples[index].tokens) - 1 for index in part)
             for part in self._parts(examples)
         )
-        return pass_memory(self._backend, self._model, self._weights, columns, HEAD_COLUMNS)
+        at_once = min(columns, HEAD_COLUMNS * self._backend.cores)
+        return pass_memory(self._backend, self._model, self._weights, columns, at_once)
 
     def gradients(
         self,
@@ -82,7 +89,8 @@ class Learner:
         cancelled: Cancelled,
     ) -> Gradients:
         """Return the loss of all examples under a blend, with its gradients."""
-        deltas = DeltaGradients(self._bank, state, train, dropout)
+        xp = self._xp or fastest_module(self._backend)
+        deltas = DeltaGradients(self._bank, xp, state, train, dropout)
         memory = self.memory(examples)
         check_memory(memory)
         back = Backpropagation(self._backend, self._model, self._weights, deltas, HEAD_COLUMNS, cancelled)

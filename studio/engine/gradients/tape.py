@@ -13,6 +13,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from studio.engine.compiled_numpy import CompiledNumpy
 from studio.engine.gradients.traced import Slot, Traced
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def operator(plain: Operator) -> Operator:
         for operand in operands:
             if isinstance(operand, Traced):
                 return operand.tape.record(apply, xp, operands, parameters)
+        if isinstance(xp, CompiledNumpy):
+            return xp.operators.get(apply, plain)(xp, *operands, **parameters)
         return plain(xp, *operands, **parameters)
 
     return apply  # type: ignore[return-value]
@@ -59,6 +62,12 @@ def gradient_of(of: Callable[..., Any]) -> Callable[[Operator], Operator]:
         return rule
 
     return register
+
+
+def rule_of(xp: Any, of: Callable[..., Any]) -> Callable[..., Sequence[Array]]:
+    """Return the rule of an operator, on an array module."""
+    compiled = xp.rules.get(of) if isinstance(xp, CompiledNumpy) else None
+    return compiled or RULES[of]
 
 
 class Tape:
@@ -98,7 +107,7 @@ class Tape:
 
             def play() -> None:
                 values = [_value(operand) for operand in operands]
-                found = RULES[of](xp, slot.take(), *values, **parameters)
+                found = rule_of(xp, of)(xp, slot.take(), *values, **parameters)
                 for operand, gradient in zip(operands, found, strict=False):
                     if isinstance(operand, Traced):
                         operand.slot.receive(gradient)

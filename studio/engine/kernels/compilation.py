@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import platformdirs
 from numba import config, njit
 
-from studio.engine.kernels.vectors import FAST
+from studio.engine.kernels.instructions import FAST
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,6 +15,7 @@ from numba import types
 
 from studio.engine.kernels import vectors as v
 from studio.engine.kernels.compilation import compiled, kernel
+from studio.engine.kernels.exponential import exponential
 from studio.engine.kernels.products import FIXED_BYTES, product, spread
 
 COLUMNS = 20
@@ -33,8 +34,6 @@ NAP = 20
 """For how many microseconds it sleeps; the system makes it 70."""
 
 INFINITY, NOT_A_NUMBER = np.float32(np.inf), np.float32(np.nan)
-LOG2_E = np.float32(1.4426950408889634)
-LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 
 
 class Step(IntEnum):
@@ -134,24 +133,6 @@ def norm(step: Any, thread: int) -> None:
         v.put_floats(out + place, normed)
     if step[11]:
         fix(out, width // 32, step[11] + step[12] * thread)
-
-
-@kernel
-def exponential(x: Any) -> Any:
-    """Compute e^x to float32's precision for x up to 88; below -87 it stays at e^-87."""
-    x = v.larger(x, v.splat(np.float32(-87)))
-    exponent = v.whole(v.multiply(x, v.splat(LOG2_E)))
-    rest = v.multiply_add(exponent, v.splat(-LN2_HIGH), x)
-    rest = v.multiply_add(exponent, v.splat(-LN2_LOW), rest)
-    series = v.splat(np.float32(1 / 5040))
-    series = v.multiply_add(series, rest, v.splat(np.float32(1 / 720)))
-    series = v.multiply_add(series, rest, v.splat(np.float32(1 / 120)))
-    series = v.multiply_add(series, rest, v.splat(np.float32(1 / 24)))
-    series = v.multiply_add(series, rest, v.splat(np.float32(1 / 6)))
-    series = v.multiply_add(series, rest, v.splat(np.float32(1 / 2)))
-    series = v.multiply_add(series, rest, v.splat(np.float32(1)))
-    series = v.multiply_add(series, rest, v.splat(np.float32(1)))
-    return v.times_power_of_two(series, exponent)
 
 
 @kernel

@@ -7,26 +7,36 @@ where the CPU's are shorter. `dot` is the one operation with an instruction of i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from studio.engine.kernels.cpu import has
+from studio.engine.kernels.instructions import (
+    BYTE,
+    FAST,
+    FLOAT,
+    FLOAT_LANES,
+    HALF,
+    LANES,
+    SHORT,
+    SHORT_LANES,
+    WORD,
+    WORD_LANES,
+    call,
+    emit,
+    first_lanes,
+    load,
+    load_some,
+    repeat,
+    same,
+    store,
+    store_some,
+)
 
-LANES = 16
-
-BYTE, SHORT, WORD, FLOAT, HALF = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatType(), ir.HalfType()
-FLOAT_LANES, WORD_LANES = ir.VectorType(FLOAT, LANES), ir.VectorType(WORD, LANES)
-SHORT_LANES = ir.VectorType(SHORT, LANES)
-FAST = ("reassoc", "contract", "nsz", "arcp")
-"""Sums may be taken in any order; infinity and NaN stay what they are, so that an overflow shows."""
-
-
-HAS_VNNI = bool(binding.get_host_cpu_features().get("avx512vnni"))
+HAS_VNNI = has("avx512vnni")
 """Whether this CPU multiplies and adds four bytes a lane in one instruction, 16 lanes at once."""
 
 
@@ -63,41 +73,13 @@ class WordsModel(models.PrimitiveModel):
         super().__init__(manager, kind, WORD_LANES)
 
 
-def _emit(signature: Any, lower: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
-    """Pair a signature with what builds its instructions: `lower(builder, *arguments)`."""
-    return signature, lambda context, builder, _, arguments: lower(builder, *arguments)
-
-
-def _load(build: Any, address: Any, kind: Any, align: int = 4) -> Any:
-    return build.load(build.inttoptr(address, ir.PointerType(kind)), align=align)
-
-
-def _store(build: Any, address: Any, value: Any, align: int = 4) -> Any:
-    build.store(value, build.inttoptr(address, ir.PointerType(value.type)), align=align)
-    return address
-
-
-def _splat(build: Any, value: Any, kind: Any) -> Any:
-    one = build.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(WORD, 0))
-    return build.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(WORD_LANES, [0] * LANES))
-
-
-def _same(value: int, kind: Any = WORD_LANES) -> Any:
-    return ir.Constant(kind, [value] * kind.count)
-
-
-def _call(build: Any, name: str, result: Any, *arguments: Any) -> Any:
-    function = ir.FunctionType(result, [argument.type for argument in arguments])
-    return build.call(cgutils.get_or_insert_function(build.module, function, name), arguments, fastmath=FAST)
-
-
 # Loads and stores
 
 
 @intrinsic
 def floats_at(_: Any, address: Any) -> Any:
     """Load 16 float32."""
-    return _emit(FLOATS(types.int64), lambda build, place: _load(build, place, FLOAT_LANES))
+    return emit(FLOATS(types.int64), lambda build, place: load(build, place, FLOAT_LANES))
 
 
 @intrinsic
@@ -105,9 +87,9 @@ def halves_at(_: Any, address: Any) -> Any:
     """Load 16 float16 as float32."""
 
     def lower(build: Any, place: Any) -> Any:
-        return build.fpext(_load(build, place, ir.VectorType(HALF, LANES), 2), FLOAT_LANES)
+        return build.fpext(load(build, place, ir.VectorType(HALF, LANES), 2), FLOAT_LANES)
 
-    return _emit(FLOATS(types.int64), lower)
+    return emit(FLOATS(types.int64), lower)
 
 
 @intrinsic
@@ -115,44 +97,42 @@ def bfloats_at(_: Any, address: Any) -> Any:
     """Load 16 bfloat16 as float32: their bits are the upper half."""
 
     def lower(build: Any, place: Any) -> Any:
-        words = build.zext(_load(build, place, SHORT_LANES, 2), WORD_LANES)
-        return build.bitcast(build.shl(words, _same(16)), FLOAT_LANES)
+        words = build.zext(load(build, place, SHORT_LANES, 2), WORD_LANES)
+        return build.bitcast(build.shl(words, same(16)), FLOAT_LANES)
 
-    return _emit(FLOATS(types.int64), lower)
+    return emit(FLOATS(types.int64), lower)
 
 
 @intrinsic
 def words_at(_: Any, address: Any) -> Any:
     """Load 16 int32."""
-    return _emit(WORDS(types.int64), lambda build, place: _load(build, place, WORD_LANES))
+    return emit(WORDS(types.int64), lambda build, place: load(build, place, WORD_LANES))
 
 
 @intrinsic
 def splat_float_at(_: Any, address: Any) -> Any:
     """Load one float32 into every lane."""
-    return _emit(
-        FLOATS(types.int64), lambda build, place: _splat(build, _load(build, place, FLOAT), FLOAT_LANES)
+    return emit(
+        FLOATS(types.int64), lambda build, place: repeat(build, load(build, place, FLOAT), FLOAT_LANES)
     )
 
 
 @intrinsic
 def splat_word_at(_: Any, address: Any) -> Any:
     """Load one int32 into every lane."""
-    return _emit(
-        WORDS(types.int64), lambda build, place: _splat(build, _load(build, place, WORD), WORD_LANES)
-    )
+    return emit(WORDS(types.int64), lambda build, place: repeat(build, load(build, place, WORD), WORD_LANES))
 
 
 @intrinsic
 def float_at(_: Any, address: Any) -> Any:
     """Load one float32."""
-    return _emit(types.float32(types.int64), lambda build, place: _load(build, place, FLOAT))
+    return emit(types.float32(types.int64), lambda build, place: load(build, place, FLOAT))
 
 
 @intrinsic
 def put_floats(_: Any, address: Any, values: Any) -> Any:
     """Store 16 float32."""
-    return _emit(types.int64(types.int64, FLOATS), _store)
+    return emit(types.int64(types.int64, FLOATS), store)
 
 
 @intrinsic
@@ -160,15 +140,35 @@ def put_bytes(_: Any, address: Any, values: Any) -> Any:
     """Store the lowest byte of each int32."""
 
     def lower(build: Any, place: Any, words: Any) -> Any:
-        return _store(build, place, build.trunc(words, ir.VectorType(BYTE, LANES)), 1)
+        return store(build, place, build.trunc(words, ir.VectorType(BYTE, LANES)), 1)
 
-    return _emit(types.int64(types.int64, WORDS), lower)
+    return emit(types.int64(types.int64, WORDS), lower)
 
 
 @intrinsic
 def put_float(_: Any, address: Any, value: Any) -> Any:
     """Store one float32."""
-    return _emit(types.int64(types.int64, types.float32), _store)
+    return emit(types.int64(types.int64, types.float32), store)
+
+
+@intrinsic
+def floats_up_to(_: Any, address: Any, count: Any) -> Any:
+    """Load 16 float32; those from `count` on are zero, and not read."""
+
+    def lower(build: Any, place: Any, count: Any) -> Any:
+        return load_some(build, place, first_lanes(build, count))
+
+    return emit(FLOATS(types.int64, types.int64), lower)
+
+
+@intrinsic
+def put_floats_up_to(_: Any, address: Any, values: Any, count: Any) -> Any:
+    """Store the first `count` of 16 float32."""
+
+    def lower(build: Any, place: Any, values: Any, count: Any) -> Any:
+        return store_some(build, place, values, first_lanes(build, count))
+
+    return emit(types.int64(types.int64, FLOATS, types.int64), lower)
 
 
 # Arithmetic
@@ -177,13 +177,13 @@ def put_float(_: Any, address: Any, value: Any) -> Any:
 @intrinsic
 def splat(_: Any, value: Any) -> Any:
     """Put one float32 into every lane."""
-    return _emit(FLOATS(types.float32), lambda build, one: _splat(build, one, FLOAT_LANES))
+    return emit(FLOATS(types.float32), lambda build, one: repeat(build, one, FLOAT_LANES))
 
 
 @intrinsic
 def no_words(_: Any) -> Any:
     """Make 16 zeros."""
-    return _emit(WORDS(), lambda build: _same(0))
+    return emit(WORDS(), lambda build: same(0))
 
 
 @intrinsic
@@ -193,25 +193,31 @@ def multiply_add(_: Any, x: Any, y: Any, z: Any) -> Any:
     def lower(build: Any, x: Any, y: Any, z: Any) -> Any:
         return build.fadd(build.fmul(x, y, flags=FAST), z, flags=FAST)
 
-    return _emit(FLOATS(FLOATS, FLOATS, FLOATS), lower)
+    return emit(FLOATS(FLOATS, FLOATS, FLOATS), lower)
 
 
 @intrinsic
 def multiply(_: Any, x: Any, y: Any) -> Any:
     """Compute x * y."""
-    return _emit(FLOATS(FLOATS, FLOATS), lambda build, x, y: build.fmul(x, y, flags=FAST))
+    return emit(FLOATS(FLOATS, FLOATS), lambda build, x, y: build.fmul(x, y, flags=FAST))
 
 
 @intrinsic
 def add(_: Any, x: Any, y: Any) -> Any:
     """Compute x + y."""
-    return _emit(FLOATS(FLOATS, FLOATS), lambda build, x, y: build.fadd(x, y, flags=FAST))
+    return emit(FLOATS(FLOATS, FLOATS), lambda build, x, y: build.fadd(x, y, flags=FAST))
 
 
 @intrinsic
 def divide(_: Any, x: Any, y: Any) -> Any:
     """Compute x / y, rounded as IEEE does."""
-    return _emit(FLOATS(FLOATS, FLOATS), lambda build, x, y: build.fdiv(x, y))
+    return emit(FLOATS(FLOATS, FLOATS), lambda build, x, y: build.fdiv(x, y))
+
+
+@intrinsic
+def root(_: Any, x: Any) -> Any:
+    """Take the square root, rounded as IEEE does."""
+    return emit(FLOATS(FLOATS), lambda build, x: call(build, "llvm.sqrt.v16f32", FLOAT_LANES, [x], FAST))
 
 
 @intrinsic
@@ -221,7 +227,7 @@ def larger(_: Any, x: Any, y: Any) -> Any:
     def lower(build: Any, x: Any, y: Any) -> Any:
         return build.select(build.fcmp_ordered(">", x, y), x, y)
 
-    return _emit(FLOATS(FLOATS, FLOATS), lower)
+    return emit(FLOATS(FLOATS, FLOATS), lower)
 
 
 @intrinsic
@@ -231,19 +237,30 @@ def smaller(_: Any, x: Any, y: Any) -> Any:
     def lower(build: Any, x: Any, y: Any) -> Any:
         return build.select(build.fcmp_ordered("<", x, y), x, y)
 
-    return _emit(FLOATS(FLOATS, FLOATS), lower)
+    return emit(FLOATS(FLOATS, FLOATS), lower)
+
+
+@intrinsic
+def where_larger(_: Any, x: Any, y: Any, values: Any) -> Any:
+    """Take the values where x > y, and zeros elsewhere."""
+
+    def lower(build: Any, x: Any, y: Any, values: Any) -> Any:
+        nothing = ir.Constant(FLOAT_LANES, [0.0] * LANES)
+        return build.select(build.fcmp_ordered(">", x, y), values, nothing)
+
+    return emit(FLOATS(FLOATS, FLOATS, FLOATS), lower)
 
 
 @intrinsic
 def magnitude(_: Any, x: Any) -> Any:
     """Drop the signs."""
-    return _emit(FLOATS(FLOATS), lambda build, x: _call(build, "llvm.fabs.v16f32", FLOAT_LANES, x))
+    return emit(FLOATS(FLOATS), lambda build, x: call(build, "llvm.fabs.v16f32", FLOAT_LANES, [x], FAST))
 
 
 @intrinsic
 def whole(_: Any, x: Any) -> Any:
     """Round to the nearest whole number, as float32."""
-    return _emit(FLOATS(FLOATS), lambda build, x: _call(build, "llvm.roundeven.v16f32", FLOAT_LANES, x))
+    return emit(FLOATS(FLOATS), lambda build, x: call(build, "llvm.roundeven.v16f32", FLOAT_LANES, [x], FAST))
 
 
 @intrinsic
@@ -251,16 +268,17 @@ def total(_: Any, x: Any) -> Any:
     """Sum the lanes."""
 
     def lower(build: Any, x: Any) -> Any:
-        return _call(build, "llvm.vector.reduce.fadd.v16f32", FLOAT, ir.Constant(FLOAT, 0.0), x)
+        return call(build, "llvm.vector.reduce.fadd.v16f32", FLOAT, [ir.Constant(FLOAT, 0.0), x], FAST)
 
-    return _emit(types.float32(FLOATS), lower)
+    return emit(types.float32(FLOATS), lower)
 
 
 @intrinsic
 def largest(_: Any, x: Any) -> Any:
     """Take the largest lane."""
-    return _emit(
-        types.float32(FLOATS), lambda build, x: _call(build, "llvm.vector.reduce.fmax.v16f32", FLOAT, x)
+    return emit(
+        types.float32(FLOATS),
+        lambda build, x: call(build, "llvm.vector.reduce.fmax.v16f32", FLOAT, [x], FAST),
     )
 
 
@@ -270,13 +288,13 @@ def largest(_: Any, x: Any) -> Any:
 @intrinsic
 def low_nibbles(_: Any, x: Any) -> Any:
     """Take the low four bits of every byte."""
-    return _emit(WORDS(WORDS), lambda build, x: build.and_(x, _same(0x0F0F0F0F)))
+    return emit(WORDS(WORDS), lambda build, x: build.and_(x, same(0x0F0F0F0F)))
 
 
 @intrinsic
 def high_nibbles(_: Any, x: Any) -> Any:
     """Take the high four bits of every byte."""
-    return _emit(WORDS(WORDS), lambda build, x: build.and_(build.lshr(x, _same(4)), _same(0x0F0F0F0F)))
+    return emit(WORDS(WORDS), lambda build, x: build.and_(build.lshr(x, same(4)), same(0x0F0F0F0F)))
 
 
 @intrinsic
@@ -284,40 +302,40 @@ def bits(_: Any, x: Any, first: Any, mask: Any) -> Any:
     """Take the bits from `first` on that the mask keeps."""
 
     def lower(build: Any, x: Any, first: Any, mask: Any) -> Any:
-        shifted = build.lshr(x, _splat(build, first, WORD_LANES))
-        return build.and_(shifted, _splat(build, mask, WORD_LANES))
+        shifted = build.lshr(x, repeat(build, first, WORD_LANES))
+        return build.and_(shifted, repeat(build, mask, WORD_LANES))
 
-    return _emit(WORDS(WORDS, types.int32, types.int32), lower)
+    return emit(WORDS(WORDS, types.int32, types.int32), lower)
 
 
 @intrinsic
 def times_256_plus(_: Any, x: Any, y: Any) -> Any:
     """Compute 256 * x + y."""
-    return _emit(WORDS(WORDS, WORDS), lambda build, x, y: build.add(build.shl(x, _same(8)), y))
+    return emit(WORDS(WORDS, WORDS), lambda build, x, y: build.add(build.shl(x, same(8)), y))
 
 
 @intrinsic
 def to_floats(_: Any, x: Any) -> Any:
     """Convert int32 to float32."""
-    return _emit(FLOATS(WORDS), lambda build, x: build.sitofp(x, FLOAT_LANES))
+    return emit(FLOATS(WORDS), lambda build, x: build.sitofp(x, FLOAT_LANES))
 
 
 @intrinsic
 def to_words(_: Any, x: Any) -> Any:
     """Convert whole float32 to int32."""
-    return _emit(WORDS(FLOATS), lambda build, x: build.fptosi(x, WORD_LANES))
+    return emit(WORDS(FLOATS), lambda build, x: build.fptosi(x, WORD_LANES))
 
 
 @intrinsic
 def lowest_digit(_: Any, x: Any) -> Any:
     """Take the last digit to base 256, as a number from -128 to 127."""
-    return _emit(WORDS(WORDS), lambda build, x: build.ashr(build.shl(x, _same(24)), _same(24)))
+    return emit(WORDS(WORDS), lambda build, x: build.ashr(build.shl(x, same(24)), same(24)))
 
 
 @intrinsic
 def without_digit(_: Any, x: Any, digit: Any) -> Any:
     """Drop the last digit to base 256: (x - digit) / 256."""
-    return _emit(WORDS(WORDS, WORDS), lambda build, x, digit: build.ashr(build.sub(x, digit), _same(8)))
+    return emit(WORDS(WORDS, WORDS), lambda build, x, digit: build.ashr(build.sub(x, digit), same(8)))
 
 
 @intrinsic
@@ -325,23 +343,21 @@ def times_power_of_two(_: Any, x: Any, exponent: Any) -> Any:
     """Compute x * 2^exponent for whole exponents that leave x a normal number."""
 
     def lower(build: Any, x: Any, exponent: Any) -> Any:
-        bits = build.shl(build.fptosi(exponent, WORD_LANES), _same(23))
+        bits = build.shl(build.fptosi(exponent, WORD_LANES), same(23))
         return build.bitcast(build.add(build.bitcast(x, WORD_LANES), bits), FLOAT_LANES)
 
-    return _emit(FLOATS(FLOATS, FLOATS), lower)
+    return emit(FLOATS(FLOATS, FLOATS), lower)
 
 
 @intrinsic
 def dot(_: Any, sums: Any, codes: Any, digits: Any) -> Any:
     """Add to each lane the products of its four unsigned bytes with four signed ones."""
     lower = _dot_vnni if HAS_VNNI else _dot_anywhere
-    return _emit(WORDS(WORDS, WORDS, WORDS), lower)
+    return emit(WORDS(WORDS, WORDS, WORDS), lower)
 
 
 def _dot_vnni(build: Any, sums: Any, codes: Any, digits: Any) -> Any:
-    function = ir.FunctionType(WORD_LANES, [WORD_LANES] * 3)
-    name = "llvm.x86.avx512.vpdpbusd.512"
-    return build.call(cgutils.get_or_insert_function(build.module, function, name), [sums, codes, digits])
+    return call(build, "llvm.x86.avx512.vpdpbusd.512", WORD_LANES, [sums, codes, digits])
 
 
 def _dot_anywhere(build: Any, sums: Any, codes: Any, digits: Any) -> Any:
@@ -358,9 +374,9 @@ def _dot_anywhere(build: Any, sums: Any, codes: Any, digits: Any) -> Any:
 
     codes, digits = build.bitcast(codes, pairs), build.bitcast(digits, pairs)
     first = pair_sums(
-        build.and_(codes, _same(255, pairs)), build.ashr(build.shl(digits, _same(8, pairs)), _same(8, pairs))
+        build.and_(codes, same(255, pairs)), build.ashr(build.shl(digits, same(8, pairs)), same(8, pairs))
     )
-    second = pair_sums(build.lshr(codes, _same(8, pairs)), build.ashr(digits, _same(8, pairs)))
+    second = pair_sums(build.lshr(codes, same(8, pairs)), build.ashr(digits, same(8, pairs)))
     return build.add(sums, build.add(first, second))
 
 
@@ -375,7 +391,7 @@ def claim(_: Any, address: Any) -> Any:
         pointer = build.inttoptr(place, ir.PointerType(ir.IntType(64)))
         return build.atomic_rmw("add", pointer, ir.Constant(ir.IntType(64), 1), "acq_rel")
 
-    return _emit(types.int64(types.int64), lower)
+    return emit(types.int64(types.int64), lower)
 
 
 @intrinsic
@@ -385,4 +401,4 @@ def current(_: Any, address: Any) -> Any:
     def lower(build: Any, place: Any) -> Any:
         return build.load_atomic(build.inttoptr(place, ir.PointerType(ir.IntType(64))), "acquire", 8)
 
-    return _emit(types.int64(types.int64), lower)
+    return emit(types.int64(types.int64), lower)

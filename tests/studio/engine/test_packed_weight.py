@@ -74,7 +74,7 @@ def test_it_multiplies_by_weights_of_several_types(
     def multiply() -> Any:
         weight = host.on(backend)
         assert weight.is_finite() and weight.nbytes == host.nbytes
-        from_the_other_side = weight.matmul_transposed(backend.to_device(rows))
+        from_the_other_side = weight.matmul_transposed([backend.to_device(rows)])
         return backend.to_host(weight @ backend.to_device(columns)), backend.to_host(from_the_other_side)
 
     rows = np.random.default_rng(1).standard_normal((12, 4), np.float32)

@@ -64,7 +64,7 @@ def test_a_group_multiplies_from_the_other_side_as_its_weights_one_below_the_oth
     below = np.concatenate([base.dense(name) for name in group]).astype(np.float64)
     wanted = below.T @ np.concatenate(columns)
     for linear in (parts, fused):
-        found = linear.apply_transposed(np, columns)
+        found = linear.apply_transposed(columns)
         assert np.linalg.norm(found - wanted) < 1e-6 * np.linalg.norm(wanted)
 
 

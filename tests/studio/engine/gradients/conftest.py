@@ -79,7 +79,7 @@ def precise(base: Any, adapters: Mapping[str, DeltaAdapter]) -> Precise:
     for group, packed in bank.packed.items():
         members = tuple(replace(member, b=member.b.astype(np.float64)) for member in packed.members)
         bank.packed[group] = replace(packed, a=packed.a.astype(np.float64), members=members)
-    return Precise(Learner(backend, model, wider, bank), bank)
+    return Precise(Learner(backend, model, wider, bank, np), bank)
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from studio.contracts import BASE_ALONE, BlendChannel, BlendState, Gains, Gradients
-from studio.engine.backend import choose_backend
+from studio.engine.backend import NumpyBackend, choose_backend
+from studio.engine.gradients import batch
 from studio.engine.local import LocalEngine
 from studio.engine.model import EMBEDDING, HEAD
 from studio.engine.models import ARCHITECTURES, experts, model_for
@@ -175,6 +176,31 @@ def test_layer_by_layer_the_gradients_are_the_same_to_the_last_bit(
     by_layer = engine.gradients(examples, blend, train="a")
     assert by_layer.loss == at_once.loss
     for one, other in zip(parts_of(by_layer), parts_of(at_once), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_positions_shared_out_among_threads_give_the_same(
+    base: Any,
+    adapters: dict[str, Any],
+    blend: BlendState,
+    random_examples: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At once and layer by layer, which is the same to the last bit here, too."""
+    examples = random_examples(model_for(base).vocabulary_size, (9, 12, 12, 5))
+    engine = LocalEngine(choose_backend("numpy"))
+    engine.open(base)
+    engine.attach(adapters)
+    wanted = engine.gradients(examples, blend, train="a")
+    monkeypatch.setattr(batch, "LEAST_POSITIONS", 3)
+    monkeypatch.setattr(NumpyBackend, "cores", 3)
+    shared = engine.gradients(examples, blend, train="a")
+    assert largest_distance(shared, wanted) < 1e-4
+    assert shared.loss.total == pytest.approx(wanted.loss.total, rel=1e-6)
+    needed = engine.gradient_memory(examples).needed
+    monkeypatch.setattr("studio.engine.backend.available_memory", lambda: needed)
+    by_layer = engine.gradients(examples, blend, train="a")
+    for one, other in zip(parts_of(by_layer), parts_of(shared), strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -7,6 +7,7 @@ import gc
 import itertools
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,9 @@ from studio.contracts import (
     Gradients,
     LearningEngine,
 )
-from studio.engine.backend import choose_backend
-from studio.engine.gradients import learner
+from studio.engine.backend import NumpyBackend, choose_backend
+from studio.engine.gradients import batch, learner
+from studio.engine.gradients.batch_part import BatchPart
 from studio.engine.gradients.traced import Traced
 from studio.engine.local import LocalEngine
 from studio.engine.model import EMBEDDING
@@ -219,6 +221,50 @@ def test_work_stops_wherever_it_is_cancelled(engine: LocalEngine, examples: list
     assert_close(engine.gradients(examples[:1], BLEND, train="a"), wanted, 0)
     with pytest.raises(CancelledError):
         engine.losses(examples, [BLEND], cancelled=lambda: True)
+
+
+@pytest.fixture
+def three_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Share even short sequences out."""
+    monkeypatch.setattr(batch, "LEAST_POSITIONS", 2)
+    monkeypatch.setattr(NumpyBackend, "cores", 3)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_dropout_on_threads_is_the_same_for_the_same_seed(
+    engine: LocalEngine, examples: list[Example]
+) -> None:
+    one, again = (engine.gradients(examples, BLEND, train="a", dropout=Dropout(0.3, seed)) for seed in (1, 1))
+    assert_close(one, again, 0)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_threads_stop_wherever_one_is_cancelled(engine: LocalEngine, examples: list[Example]) -> None:
+    polls = itertools.count()
+    wanted = engine.gradients(examples[:1], BLEND, train="a", cancelled=lambda: next(polls) < 0)
+    for last in range(next(polls)):
+        answers = iter([False] * last)
+        with pytest.raises(CancelledError):
+            engine.gradients(examples[:1], BLEND, train="a", cancelled=partial(next, answers, True))
+    assert_close(engine.gradients(examples[:1], BLEND, train="a"), wanted, 0)
+
+
+@pytest.mark.usefixtures("three_threads")
+@pytest.mark.parametrize("way", ["forward", "backward"])
+@pytest.mark.parametrize("start", [0, 3, 5])
+def test_what_fails_on_a_thread_is_told_and_nobody_waits_for_it(
+    engine: LocalEngine, examples: list[Example], monkeypatch: pytest.MonkeyPatch, way: str, start: int
+) -> None:
+    real = getattr(BatchPart, way)
+
+    def failing(part: BatchPart) -> Any:
+        if part._cache.length == start:
+            raise MemoryError
+        return real(part)
+
+    monkeypatch.setattr(BatchPart, way, failing)
+    with pytest.raises(EngineError, match="the memory ran out"):
+        engine.gradients(examples[:1], BLEND, train="a")
 
 
 def test_an_adapter_without_factors_is_heard_in_losses_and_refused_in_gradients(

@@ -13,11 +13,13 @@ from numba.extending import intrinsic
 
 from studio.engine.kernels import vectors
 from studio.engine.kernels.codes import LAYOUTS
+from studio.engine.kernels.exponential import exponential
+from studio.engine.kernels.instructions import emit
 from studio.engine.kernels.loading import shared_walkers
 from studio.engine.kernels.memory import aligned
 from studio.engine.kernels.panels import panel
 from studio.engine.kernels.program import SLOPES, HeadNorm, Operand, Program
-from studio.engine.kernels.steps import Step, exponential
+from studio.engine.kernels.steps import Step
 from studio.engine.kernels.tiles import Kind, tile_dense, tile_raw
 from studio.engine.operators import (
     attention,
@@ -300,7 +302,7 @@ def test_bytes_multiply_the_same_without_the_instruction(random: np.random.Gener
     @intrinsic
     def anywhere(_: Any, sums: Any, codes: Any, digits: Any) -> Any:
         words = vectors.WORDS
-        return vectors._emit(words(words, words, words), vectors._dot_anywhere)
+        return emit(words(words, words, words), vectors._dot_anywhere)
 
     @njit
     def apply(codes: int, digits: int, out: int) -> None:
