@@ -1,4 +1,4 @@
-"""Slider to repainted next-token view, 64 tokens, three adapters; longest stall of the window in a drag."""
+"""Slider to repainted view, 64 tokens, three adapters; longest stall in a drag, alone and while training."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from studio.engine.local import LocalEngine
 from studio.gui.heartbeat import Heartbeat
 from studio.gui.screenshot import Show
 from studio.jobs.documents import save_document
+from studio.jobs.training import TrainingPlan
 from studio.registry import load_plugins
 from studio.session.prompt import Prompt
 
@@ -50,7 +51,7 @@ class PaintClock(QObject):
 
 
 def main(run: Run) -> None:
-    """Report both."""
+    """Report all."""
     plugins = load_plugins()
     with tempfile.TemporaryDirectory() as folder:
         session_file = Path(folder) / "bench.lorastudio.json"
@@ -60,7 +61,11 @@ def main(run: Run) -> None:
             times = slider_to_paint(show, run.rounds or MOVES)
             conditions = {"adapters": 3, "tokens": PROMPT_LENGTH}
             run.report(Row("desk, slider to repainted", "ms", conditions, [times]))
-            run.report(drag(show, DRAG_SECONDS if run.rounds is None else 1))
+            seconds = DRAG_SECONDS if run.rounds is None else 1
+            run.report(drag(show, seconds, "desk, longest stall"))
+            begin_training(show, plugins, Path(folder) / "text.txt")
+            run.report(drag(show, seconds, "desk, longest stall while training"))
+            show.desk.training.stop()
         finally:
             show.close()
 
@@ -92,7 +97,19 @@ def slider_to_paint(show: Show, moves: int) -> list[float]:
     return taken
 
 
-def drag(show: Show, seconds: int) -> Row:
+def begin_training(show: Show, plugins: Plugins, text: Path) -> None:
+    """Train an adapter on a sibling of the desk's engine, and wait for its first step."""
+    session = show.desk.session
+    assert session.base is not None
+    assert session.tokenizer is not None
+    text.write_text(" ".join([prompt_text(session.tokenizer)] * 100), encoding="utf-8")
+    trainer = next(one for one in plugins.trainers if one.name == "LoRA")
+    plan = TrainingPlan(text, trainer, trainer.Options(steps=10_000), max_length=256, pack=True)
+    show.desk.training.start(plan, session.base, session.tokenizer)
+    show.wait_until(lambda: "step" in show.desk.window.run.numbers.numbers)
+
+
+def drag(show: Show, seconds: int, name: str) -> Row:
     """Move a fader without a pause; the row has the longest time that the window stood still."""
     row = show.desk.window.stack.rows[show.desk.session.stack.state.channels[1].key]
     answers: list[object] = []
@@ -106,4 +123,4 @@ def drag(show: Show, seconds: int) -> Row:
     timer.stop()
     longest = heartbeat.stop()
     conditions = {"seconds": seconds, "moves": next(steps), "shown": len(answers)}
-    return Row("desk, longest stall", "ms", conditions, [[longest]])
+    return Row(name, "ms", conditions, [[longest]])

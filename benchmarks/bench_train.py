@@ -8,6 +8,8 @@ from benchmarks.demo import demo
 from benchmarks.rounds import interleave
 from benchmarks.row import Row
 from benchmarks.training_sides import open_training
+from studio.engine.backend import choose_backend
+from studio.engine.compiled_numpy import fastest_module
 from studio.learning.options import LoraOptions
 from studio.registry import load_plugins
 
@@ -28,6 +30,7 @@ def main(run: Run) -> None:
     steps = rounds + WARM_UP
     options = LoraOptions(steps=steps, schedule="constant", warm_up=0.0, shuffle=False)
     plugins = load_plugins()
+    fastest_module(choose_backend("numpy"))  # compiled here once, so that no side's memory has the compiler's
     with demo(plugins) as opened:
         tokens = opened.tokens(steps * LENGTH)
         sequences = [tokens[first : first + LENGTH] for first in range(0, len(tokens), LENGTH)]
