@@ -138,7 +138,10 @@ def train(
     from studio.cli.trainers import find_optimisation, find_trainer
     from studio.cli.training_progress import run_training
     from studio.cli.training_result import Destination, conclude
+    from studio.contracts import ExportRequest
+    from studio.jobs.options import make_options
     from studio.jobs.training import TrainingPlan, start_training
+    from studio.lora.provenance import files_in_use
     from studio.registry import load_plugins
 
     if preview is not None:
@@ -151,6 +154,7 @@ def train(
         raise typer.BadParameter("give one of them", param_hint="--steps, --epochs")
     plugins = load_plugins(context.obj.safe_mode)
     destination = Destination(out, find_exporter(plugins, to, out), parse_options(option, "--option"))
+    make_options(destination.exporter, destination.options)  # what it does not take is said before the work
     check_exporter_target(destination.exporter, out)
     values: dict[str, object] = {
         "rank": rank,
@@ -168,6 +172,9 @@ def train(
     optimisation = find_optimisation(plugins, optimiser, optimiser_option)
     with open_session(base, adapter, plugins, loader_option, gains) as session:
         assert session.base is not None
+        used = ExportRequest(session.base, session.stack.by_key, session.stack.blend)
+        read = [file for file in (data, validation) if file is not None]
+        check_exporter_target(destination.exporter, out, [*files_in_use(used), *read])
         loading = known_options(loader_option, plugins)
         plan = TrainingPlan(
             data,

@@ -17,6 +17,7 @@ import pytest
 
 from studio.cli.training_progress import describe_step, duration, perplexity
 from studio.contracts import MetadataValue, TrainingProgress
+from studio.errors import SaveError
 from studio.formats.gguf_writer import write_gguf
 
 Cli = Callable[..., Any]
@@ -135,6 +136,7 @@ def test_a_preview_trains_nothing(cli: Cli, tiny_base: Path, tmp_path: Path) -> 
         (["--targets", "q_proj"], 1, "has no q_proj. Choose among"),
         (["--preview", "1"], 2, "exactly one of --output, --preview"),
         (["--data", "missing.txt"], 1, "missing.txt"),
+        (["--option", "magic=1"], 1, "has no option 'magic'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -145,6 +147,37 @@ def test_what_makes_no_sense_is_refused(
     assert done.code == code
     assert says in " ".join(done.err.replace("│", " ").split())
     assert not out.exists()
+
+
+def test_what_cannot_be_written_is_refused_before_the_run(
+    cli: Cli, tiny_base: Path, text: Path, tmp_path: Path
+) -> None:
+    data = text.rename(tmp_path / "data.gguf")
+    for target in (tiny_base, data):
+        before = target.read_bytes()
+        done = cli("train", tiny_base, "--data", data, "-o", target, *QUICK)
+        assert done.code == 1 and "in use" in done.err and "step 1" not in done.err
+        assert target.read_bytes() == before
+    wrong = cli("train", tiny_base, "--data", data, "-o", tmp_path / "fox.gguf", "--option", "type=F99")
+    assert wrong.code == 1 and "type: 'F99'" in wrong.err and "step 1" not in wrong.err
+
+
+def test_what_was_learnt_is_kept_elsewhere_where_the_file_cannot_be_written(
+    cli: Cli, tiny_base: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SaveError("the disk is full", path=tmp_path / "fox.gguf")
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    monkeypatch.setattr("studio.cli.training_result.write_export", full)
+    done = cli("train", tiny_base, "--data", text, "-o", tmp_path / "fox.gguf", *QUICK)
+    assert done.code == 1 and "the disk is full" in done.err
+    (kept,) = elsewhere.glob("lora-studio-*/trained.gguf")
+    assert f"what was learnt is kept as {kept}" in done.err
+    (report,) = cli("inspect", kept, "--base", tiny_base, "--json").json["files"]
+    assert report["ranks"] == [2]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its Ctrl-C reaches the tests as well")
