@@ -45,7 +45,7 @@ def train(
         str | None,
         typer.Option("--targets", metavar="T,...", help="all-linear (the default), attn_q, ffn_*, ..."),
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="How many.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", metavar="N", min=1, help="How many.")] = None,
     epochs: Annotated[
         float | None, typer.Option("--epochs", metavar="N", help="How often each example is seen (1).")
     ] = None,
@@ -152,6 +152,8 @@ def train(
         raise typer.BadParameter("a run is begun or resumed", param_hint="--checkpoint, --resume")
     if steps is not None and epochs is not None:
         raise typer.BadParameter("give one of them", param_hint="--steps, --epochs")
+    if validation is not None and held_out:
+        raise typer.BadParameter("give one of them", param_hint="--validation, --held-out")
     plugins = load_plugins(context.obj.safe_mode)
     destination = Destination(out, find_exporter(plugins, to, out), parse_options(option, "--option"))
     make_options(destination.exporter, destination.options)  # what it does not take is said before the work

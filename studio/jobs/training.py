@@ -182,6 +182,12 @@ def train_adapter(request: TrainingRequest, options: LoraOptions, trainer: str =
     """
     if not request.examples:
         raise StudioError("there is nothing to learn", remedy="Give at least one example")
+    if options.patience and not request.validation:
+        raise StudioError(
+            "nothing is measured that it could wait for",
+            where="patience",
+            remedy="Give a validation file, hold a share of the data out, or leave it at 0",
+        )
     check_memory(request, options)
     optimisation = request.optimisation or Optimisation(AdamW(), AdamWOptions())
     adapter = _beginning(request, options)
