@@ -315,7 +315,8 @@ def test_a_run_that_diverges_ends_with_an_error_and_its_last_good_adapter(make_r
     with pytest.raises(StudioError) as failure:
         for progress in train_adapter(make_request(), replace(wild, alpha=60000.0, steps=200)):
             last = progress
-    assert isinstance(failure.value, EngineError | FormatError) and failure.value.remedy
+    assert isinstance(failure.value, EngineError | FormatError)
+    assert failure.value.remedy == "Lower the learning rate"
     assert isinstance(last, TrainingProgress) and isinstance(last.adapter, Adapter)
     assert all(np.isfinite(pair.b).all() for pair in last.adapter.factors.values())
 
