@@ -206,11 +206,13 @@ def train(
 def _show_data(base: str, data: Path, max_length: int, pack: bool, count: int, plugins: Plugins) -> None:
     """Print what the model would see."""
     from studio.cli.data_preview import print_preview
-    from studio.cli.opening import open_session, tokenizer_of
+    from studio.cli.opening import longest_example, open_session, tokenizer_of
     from studio.learning.data import read_examples
 
     with open_session(base, None, plugins) as session:
+        assert session.base is not None
         tokenizer = tokenizer_of(session)
-        examples = read_examples(data, tokenizer, max_length=max_length, pack=pack)
+        length = longest_example(session.base, max_length)
+        examples = read_examples(data, tokenizer, max_length=length, pack=pack)
     print_preview(examples, tokenizer, count)
     print(examples)

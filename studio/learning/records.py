@@ -70,6 +70,17 @@ class Record:
                 raise self.error("is missing", f"{key}.content", "Give what was said as a JSON string")
         return value
 
+    def check_contents(self) -> None:
+        """Raise `FormatError` naming the first message whose content is no text, such as a call of a tool."""
+        for number, message in enumerate(self.messages()):
+            content = message["content"]
+            if not isinstance(content, str):
+                raise self.error(
+                    f"is no text but {_kind(content)}, which the model's chat template does not take",
+                    f"messages[{number}].content",
+                    "Give it as a JSON string",
+                )
+
 
 def read_file(path: Path) -> bytes:
     """Return a file whole. Raises `FormatError` where it is larger than `FILE_LIMIT` or cannot be read."""

@@ -118,8 +118,18 @@ def test_a_preview_trains_nothing(cli: Cli, tiny_base: Path, tmp_path: Path) -> 
     done = cli("train", tiny_base, "--data", data, "--preview", "1")
     assert done.code == 0, done.err
     assert re.search('read .*Two and two is"\n *predicted .* four', done.out), done.out
-    assert done.out.endswith("1 examples, 22 tokens, 6 of them predicted\n")
+    assert done.out.endswith("1 example, 22 tokens, 6 of them predicted\n")
     assert [file.name for file in tmp_path.iterdir()] == ["pairs.jsonl"]
+
+
+def test_a_preview_cuts_at_the_context_as_the_run_does(
+    cli: Cli, tiny_base: Path, text: Path, tmp_path: Path
+) -> None:
+    long = ("--data", text, "--max-length", "500")
+    shown = cli("train", tiny_base, *long, "--preview", "1")
+    trained = cli("train", tiny_base, *long, "-o", tmp_path / "fox.gguf", "--steps", "1")
+    said = shown.out.splitlines()[-1]
+    assert shown.out.startswith("example 1: 64 tokens") and f"text.txt: {said}" in trained.err
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,15 @@ def test_a_bad_line_is_named(tmp_path: Path, smollm2_tokenizer: Tokenizer, line:
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize(("content", "kind"), [(None, "null"), ([{"type": "text", "text": "a"}], "a list")])
+def test_contents_that_a_template_does_not_take_are_named(
+    write: Write, smollm2_tokenizer: Tokenizer, content: Any, kind: str
+) -> None:
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": content}]
+    with pytest.raises(FormatError, match=rf"line 1: messages\[1\]\.content: is no text but {kind}"):
+        read_examples(write({"messages": messages}), smollm2_tokenizer)
+
+
 def test_text_that_is_not_utf_8_is_refused(tmp_path: Path, smollm2_tokenizer: Tokenizer) -> None:
     (tmp_path / "data.txt").write_bytes(b"One\nTw\xff\n")
     with pytest.raises(FormatError, match=r"line 2: not UTF-8 text \(byte 6 of the file\)"):
