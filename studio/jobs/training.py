@@ -9,6 +9,7 @@ import numpy as np
 
 from studio.contracts import BASE_ALONE, LowRankAdapter, Optimisation, Progress, Trained, TrainingRequest
 from studio.errors import CancelledError, PluginError, StudioError, UnsupportedError
+from studio.formats.atomic import holding_folder
 from studio.jobs.training_identity import run_identity
 from studio.learning.adamw import AdamW, AdamWOptions
 from studio.learning.checkpoint import Checkpoints
@@ -191,17 +192,17 @@ def train_adapter(request: TrainingRequest, options: LoraOptions, trainer: str =
     check_memory(request, options)
     optimisation = request.optimisation or Optimisation(AdamW(), AdamWOptions())
     adapter = _beginning(request, options)
-    checkpoints = None
-    if request.checkpoints is not None:
-        checkpoints = Checkpoints(request.checkpoints, run_identity(request, options, optimisation, trainer))
-    run = TrainingRun(
-        request, options, adapter, optimisation.optimiser.start(optimisation.options), checkpoints
-    )
-    if checkpoints is not None and request.resume:
-        run.resume(checkpoints.load(adapter))
-    elif checkpoints is not None:
+    optimiser = optimisation.optimiser.start(optimisation.options)
+    if request.checkpoints is None:
+        return (yield from TrainingRun(request, options, adapter, optimiser).work())
+    checkpoints = Checkpoints(request.checkpoints, run_identity(request, options, optimisation, trainer))
+    run = TrainingRun(request, options, adapter, optimiser, checkpoints)
+    if not request.resume:
         checkpoints.begin(4 * factor_bytes(request.base, request.start, options))
-    return (yield from run.work())
+    with holding_folder(request.checkpoints):
+        if request.resume:
+            run.resume(checkpoints.load(adapter))
+        return (yield from run.work())
 
 
 def _beginning(request: TrainingRequest, options: LoraOptions) -> Adapter:

@@ -36,6 +36,7 @@ from studio.errors import (
     FormatError,
     MismatchError,
     PluginError,
+    SaveError,
     StudioError,
     UnsupportedError,
 )
@@ -300,6 +301,19 @@ def test_what_changes_no_number_may_be_another(make_request: MakeRequest, tmp_pa
     told, _ = run(
         make_request(checkpoints=tmp_path, resume=True), replace(FAST, checkpoint_every=9), stop_after=1
     )
+    assert told[0].done == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing holds a folder there")
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_takes_one_run_at_a_time(make_request: MakeRequest, tmp_path: Path, resume: bool) -> None:
+    options = replace(FAST, checkpoint_every=1 if resume else 9)
+    first = train_adapter(make_request(checkpoints=tmp_path), options)
+    next(first)
+    with pytest.raises(SaveError, match="another run writes to this folder now"):
+        run(make_request(checkpoints=tmp_path, resume=resume), FAST)
+    first.close()
+    told, _ = run(make_request(checkpoints=tmp_path, resume=True), FAST, stop_after=1)
     assert told[0].done == 2
 
 
