@@ -80,6 +80,7 @@ def test_it_trains_and_writes_what_the_other_commands_load(
     assert "examples" in done.err and "step 3/3, loss" in done.err and "validation perplexity" in done.err
     (report,) = cli("inspect", out, "--base", smollm2_path, "--json").json["files"]
     assert (report["matched"], report["covered"], report["ranks"]) == (120, 120, [2])
+    assert report["name"] == "fox"
 
 
 def test_the_name_says_the_format(cli: Cli, tiny_base: Path, text: Path, tmp_path: Path) -> None:
