@@ -123,7 +123,7 @@ def records(path: Path, data: bytes) -> Iterator[Record]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line.decode("utf-8"))
+            value = json.loads(line.decode("utf-8").rstrip())
         except UnicodeDecodeError as error:
             raise _error(
                 path, number, f"not UTF-8 text (byte {error.start})", remedy="Save it as UTF-8"
@@ -131,8 +131,9 @@ def records(path: Path, data: bytes) -> Iterator[Record]:
         except RecursionError:
             raise _error(path, number, "the JSON is nested too deep", remedy="Flatten it") from None
         except ValueError as error:
+            at = f"{error.msg} (column {error.colno})" if isinstance(error, json.JSONDecodeError) else error
             raise _error(
-                path, number, f"not JSON: {error}", remedy="Write one JSON object a line, and nothing else"
+                path, number, f"not JSON: {at}", remedy="Write one JSON object a line, and nothing else"
             ) from None
         if not isinstance(value, dict):
             raise _error(path, number, f"no object but {_kind(value)}", remedy="Write one JSON object a line")
