@@ -180,6 +180,14 @@ def _rank(parts: Sequence[DeltaPart]) -> int:
     return sum(part.a.shape[-2] for part in parts)
 
 
+def _name(request: ExportRequest) -> str:
+    """Say what the blend is; one adapter as it is keeps its name."""
+    channels, name = request.state.channels, {key: one.name for key, one in request.adapters.items()}
+    if len(channels) == 1 and channels[0].scale == 1 and not channels[0].gains.by_module:
+        return name[channels[0].key]
+    return " + ".join(f"{name[channel.key]}*{channel.scale:.4g}" for channel in channels)
+
+
 def _metadata(request: ExportRequest, alpha: float, uniform_rank: int | None) -> dict[str, MetadataValue]:
     audible = [(request.adapters[channel.key], channel.scale) for channel in request.state.channels]
     metadata: dict[str, MetadataValue] = {
@@ -187,7 +195,7 @@ def _metadata(request: ExportRequest, alpha: float, uniform_rank: int | None) ->
         TYPE: "adapter",
         ADAPTER_TYPE: "lora",
         ALPHA: alpha,
-        NAME: " + ".join(f"{adapter.name}*{scale:.4g}" for adapter, scale in audible),
+        NAME: _name(request),
         SOURCES: [source_name(adapter) for adapter, _ in audible],
         SCALES: [repr(scale) for _, scale in audible],
         GAINS: [json.dumps(dict(channel.gains.by_module)) for channel in request.state.channels],

@@ -115,6 +115,12 @@ def open_engine(session: Session, backend: str, weights: Residency = "auto") -> 
         engine.close()
 
 
+def longest_example(base: BaseModel, asked: int) -> int:
+    """Return how many tokens an example may have: as asked, and no more than the base's context has."""
+    context = base.metadata.get(f"{base.architecture}.context_length")
+    return min(asked, context) if isinstance(context, int) else asked
+
+
 def tokenizer_of(session: Session) -> Tokenizer:
     """Return the base's tokenizer.
 

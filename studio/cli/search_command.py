@@ -100,7 +100,7 @@ def search(
 
     Ctrl-C ends the search and keeps the best blend so far.
     """
-    from studio.cli.opening import open_engine, open_session, tokenizer_of
+    from studio.cli.opening import longest_example, open_engine, open_session, tokenizer_of
     from studio.cli.output import finish, print_json
     from studio.cli.search_report import as_json as found_as_json
     from studio.cli.search_report import compare, run_search, show
@@ -118,9 +118,11 @@ def search(
         check_target(session_file)
     plugins = load_plugins(context.obj.safe_mode)
     with open_session(base, adapter, plugins, with_alpha(loader_option, alpha)) as session:
+        assert session.base is not None
         tokenizer = tokenizer_of(session)
-        examples = read_examples(data, tokenizer, max_length=max_length)
-        held_out = read_examples(validation, tokenizer, max_length=max_length) if validation else ()
+        length = longest_example(session.base, max_length)
+        examples = read_examples(data, tokenizer, max_length=length)
+        held_out = read_examples(validation, tokenizer, max_length=length) if validation else ()
         adapters, start = session.stack.by_key, session.stack.state
         with open_engine(session, backend, weights) as engine:
             found, interrupted = run_search(search_blend(engine, examples, adapters, start, options))

@@ -45,7 +45,7 @@ def train(
         str | None,
         typer.Option("--targets", metavar="T,...", help="all-linear (the default), attn_q, ffn_*, ..."),
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="How many.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", metavar="N", min=1, help="How many.")] = None,
     epochs: Annotated[
         float | None, typer.Option("--epochs", metavar="N", help="How often each example is seen (1).")
     ] = None,
@@ -138,7 +138,10 @@ def train(
     from studio.cli.trainers import find_optimisation, find_trainer
     from studio.cli.training_progress import run_training
     from studio.cli.training_result import Destination, conclude
+    from studio.contracts import ExportRequest
+    from studio.jobs.options import make_options
     from studio.jobs.training import TrainingPlan, start_training
+    from studio.lora.provenance import files_in_use
     from studio.registry import load_plugins
 
     if preview is not None:
@@ -149,8 +152,11 @@ def train(
         raise typer.BadParameter("a run is begun or resumed", param_hint="--checkpoint, --resume")
     if steps is not None and epochs is not None:
         raise typer.BadParameter("give one of them", param_hint="--steps, --epochs")
+    if validation is not None and held_out:
+        raise typer.BadParameter("give one of them", param_hint="--validation, --held-out")
     plugins = load_plugins(context.obj.safe_mode)
     destination = Destination(out, find_exporter(plugins, to, out), parse_options(option, "--option"))
+    make_options(destination.exporter, destination.options)  # what it does not take is said before the work
     check_exporter_target(destination.exporter, out)
     values: dict[str, object] = {
         "rank": rank,
@@ -168,6 +174,9 @@ def train(
     optimisation = find_optimisation(plugins, optimiser, optimiser_option)
     with open_session(base, adapter, plugins, loader_option, gains) as session:
         assert session.base is not None
+        used = ExportRequest(session.base, session.stack.by_key, session.stack.blend)
+        read = [file for file in (data, validation) if file is not None]
+        check_exporter_target(destination.exporter, out, [*files_in_use(used), *read])
         loading = known_options(loader_option, plugins)
         plan = TrainingPlan(
             data,
@@ -197,11 +206,13 @@ def train(
 def _show_data(base: str, data: Path, max_length: int, pack: bool, count: int, plugins: Plugins) -> None:
     """Print what the model would see."""
     from studio.cli.data_preview import print_preview
-    from studio.cli.opening import open_session, tokenizer_of
+    from studio.cli.opening import longest_example, open_session, tokenizer_of
     from studio.learning.data import read_examples
 
     with open_session(base, None, plugins) as session:
+        assert session.base is not None
         tokenizer = tokenizer_of(session)
-        examples = read_examples(data, tokenizer, max_length=max_length, pack=pack)
+        length = longest_example(session.base, max_length)
+        examples = read_examples(data, tokenizer, max_length=length, pack=pack)
     print_preview(examples, tokenizer, count)
     print(examples)

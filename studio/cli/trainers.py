@@ -14,6 +14,9 @@ Kind = TypeVar("Kind", bound=Extension)
 LORA, QLORA = "LoRA", "QLoRA"
 """Who trains unless another is named: a base as it is, or one that is quantised first."""
 
+ADAMW = "adamw"
+"""Which optimiser options are for unless another is named: the trainers' own."""
+
 
 def find_trainer(
     plugins: Plugins, name: str | None, values: Mapping[str, object], texts: Sequence[str] | None
@@ -34,23 +37,27 @@ def find_trainer(
     Raises
     ------
     typer.BadParameter
-        There is no such trainer.
+        There is no such trainer, or an option is given twice.
     StudioError
         It has no such option, or does not take the value.
     """
     given = {key: value for key, value in values.items() if value is not None}
     trainer = _named(plugins.trainers, name or (QLORA if "quantise" in given else LORA), "--trainer")
-    return trainer, make_options(trainer, {**given, **parse_options(texts, "--trainer-option")})
+    others = parse_options(texts, "--trainer-option")
+    twice = sorted(given.keys() & others.keys())
+    if twice:
+        raise typer.BadParameter(
+            f"{', '.join(twice)} is given by its own flag as well", param_hint="--trainer-option"
+        )
+    return trainer, make_options(trainer, {**given, **others})
 
 
 def find_optimisation(plugins: Plugins, name: str | None, texts: Sequence[str] | None) -> Optimisation | None:
     """Return an optimiser with its options; None leaves it to the trainer. Raises as `find_trainer` does."""
     options = parse_options(texts, "--optimiser-option")
-    if name is None:
-        if options:
-            raise typer.BadParameter("options belong to an --optimiser", param_hint="--optimiser-option")
+    if name is None and not options:
         return None
-    optimiser = _named(plugins.optimisers, name, "--optimiser")
+    optimiser = _named(plugins.optimisers, name or ADAMW, "--optimiser")
     return Optimisation(optimiser, make_options(optimiser, options))
 
 

@@ -1,6 +1,7 @@
 """What a training on the command line leaves: the adapter written, what is said of it, and the exit code."""
 
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,18 @@ from pathlib import Path
 from studio.cli.exporters import size_of, write_export
 from studio.cli.output import print_json
 from studio.cli.training_progress import Ended, perplexity
-from studio.contracts import BaseModel, BlendChannel, BlendState, Exporter, ExportRequest, Trained
-from studio.errors import CancelledError
+from studio.contracts import (
+    BaseModel,
+    BlendChannel,
+    BlendState,
+    Exporter,
+    ExportRequest,
+    LowRankAdapter,
+    Trained,
+)
+from studio.errors import CancelledError, StudioError
+from studio.lora.report import as_adapter
+from studio.lora.saving import save_adapter
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
@@ -30,7 +41,7 @@ def conclude(ended: Ended, base: BaseModel, destination: Destination, *, as_json
     Raises
     ------
     StudioError
-        What ended the run, once its best is written; or it cannot be written.
+        What ended the run, once its best is written; or it cannot be written. It is kept elsewhere then.
     CancelledError
         Ctrl-C ended it before there was anything to write.
     """
@@ -40,7 +51,11 @@ def conclude(ended: Ended, base: BaseModel, destination: Destination, *, as_json
     key = trained.adapter.name
     blend = BlendState((BlendChannel(key, trained.adapter.version, 1.0),))
     request = ExportRequest(base, {key: trained.adapter}, blend)
-    exported = write_export(request, destination.exporter, destination.path, destination.options)
+    try:
+        exported = write_export(request, destination.exporter, destination.path, destination.options)
+    except StudioError:
+        _rescue(trained, base)
+        raise
     size = size_of(destination.path)
     if as_json:
         print_json(
@@ -66,6 +81,20 @@ def conclude(ended: Ended, base: BaseModel, destination: Destination, *, as_json
         raise ended.error
     if ended.interrupted:
         sys.exit(INTERRUPTED)
+
+
+def _rescue(trained: Trained, base: BaseModel) -> None:
+    """Keep what hours may have gone into where it was not meant to be, and say where."""
+    if not isinstance(trained.adapter, LowRankAdapter):
+        return
+    folder = Path(tempfile.mkdtemp(prefix="lora-studio-"))
+    path = folder / "trained.gguf"
+    try:
+        save_adapter(path, as_adapter(trained.adapter), architecture=base.architecture)
+    except StudioError:  # there as well: no empty folder stays
+        folder.rmdir()
+    else:
+        print(f"what was learnt is kept as {path}", file=sys.stderr)
 
 
 def _told(ended: Ended, trained: Trained) -> str:

@@ -171,6 +171,41 @@ def _lock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@contextmanager
+def holding_folder(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes and other holders meanwhile, where the system can do that.
+
+    Raises
+    ------
+    SaveError
+        Somebody else holds it.
+    """
+    handle = None
+    if sys.platform != "win32":
+        with suppress(OSError):  # who uses it will say what is wrong with it
+            handle = os.open(folder, os.O_RDONLY)
+    try:
+        if handle is not None:
+            _hold(folder, handle)
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _hold(folder: Path, handle: int) -> None:
+    try:
+        _lock(handle)
+    except BlockingIOError as error:
+        raise SaveError(
+            "another run writes to this folder now",
+            path=folder,
+            remedy="Wait for it, or choose another folder",
+        ) from error
+    except OSError:  # a file system without locks
+        return
+
+
 def save_error(path: Path, error: OSError | RuntimeError) -> SaveError:
     """Say why a file could not be written, and what to do about it."""
     number = error.errno if isinstance(error, OSError) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from studio.contracts import BASE_ALONE, LowRankAdapter, Optimisation, Progress, Trained, TrainingRequest
 from studio.errors import CancelledError, PluginError, StudioError, UnsupportedError
+from studio.formats.atomic import holding_folder
 from studio.jobs.training_identity import run_identity
 from studio.learning.adamw import AdamW, AdamWOptions
 from studio.learning.checkpoint import Checkpoints
@@ -182,25 +184,31 @@ def train_adapter(request: TrainingRequest, options: LoraOptions, trainer: str =
     """
     if not request.examples:
         raise StudioError("there is nothing to learn", remedy="Give at least one example")
+    if options.patience and not request.validation:
+        raise StudioError(
+            "nothing is measured that it could wait for",
+            where="patience",
+            remedy="Give a validation file, hold a share of the data out, or leave it at 0",
+        )
     check_memory(request, options)
-    return (yield from _begun(request, options, trainer).work())
+    run = _prepared(request, options, trainer)
+    with nullcontext() if request.checkpoints is None else holding_folder(request.checkpoints):
+        if request.checkpoints is not None and request.resume:
+            run.resume()
+        return (yield from run.work())
 
 
-def _begun(request: TrainingRequest, options: LoraOptions, trainer: str) -> TrainingRun:
-    """Return the run, at its first step or where it was left."""
+def _prepared(request: TrainingRequest, options: LoraOptions, trainer: str) -> TrainingRun:
+    """Return the run at its first step, with room for its checkpoints."""
     optimisation = request.optimisation or Optimisation(AdamW(), AdamWOptions())
     adapter = _beginning(request, options)
-    checkpoints = None
-    if request.checkpoints is not None:
-        checkpoints = Checkpoints(request.checkpoints, run_identity(request, options, optimisation, trainer))
-    run = TrainingRun(
-        request, options, adapter, optimisation.optimiser.start(optimisation.options), checkpoints
-    )
-    if checkpoints is not None and request.resume:
-        run.resume(checkpoints.load(adapter))
-    elif checkpoints is not None:
+    optimiser = optimisation.optimiser.start(optimisation.options)
+    if request.checkpoints is None:
+        return TrainingRun(request, options, adapter, optimiser)
+    checkpoints = Checkpoints(request.checkpoints, run_identity(request, options, optimisation, trainer))
+    if not request.resume:
         checkpoints.begin(4 * factor_bytes(request.base, request.start, options))
-    return run
+    return TrainingRun(request, options, adapter, optimiser, checkpoints)
 
 
 def _beginning(request: TrainingRequest, options: LoraOptions) -> Adapter:

@@ -48,7 +48,8 @@ class TrainingData:
         learnt, measured = self.request.examples, self.request.validation
         tokens = sum(len(example.tokens) for example in learnt)
         predicted = sum(1 for example in learnt for weight in example.weights[1:] if weight)
-        text = f"{len(learnt):,} examples, {tokens:,} tokens, {predicted:,} of them learnt"
+        what = "example" if len(learnt) == 1 else "examples"
+        text = f"{len(learnt):,} {what}, {tokens:,} tokens, {predicted:,} of them learnt"
         return f"{text}; {len(measured):,} to measure on" if measured else text
 
 

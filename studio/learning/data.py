@@ -68,7 +68,8 @@ class Examples(Sequence[Example]):
 
     def __str__(self) -> str:
         """Say what was read, in one line."""
-        said = f"{len(self):,} examples, {self.tokens:,} tokens, {self.predicted:,} of them predicted"
+        what = "example" if len(self) == 1 else "examples"
+        said = f"{len(self):,} {what}, {self.tokens:,} tokens, {self.predicted:,} of them predicted"
         if self.shortened:
             said += f"; {self.shortened:,} shortened"
         if self.left_out:
@@ -192,8 +193,12 @@ class _Reader:
         try:
             return chat_example(messages, self._tokenizer)
         except StudioError as error:
+            record.check_contents()  # some templates take more than texts; where one does not, that is why
             where = f"line {record.line}: messages"
-            raise type(error)(error.message, path=record.path, where=where, remedy=error.remedy) from error
+            message = (
+                f"the chat template {error.message}" if isinstance(error, FormatError) else error.message
+            )
+            raise type(error)(message, path=record.path, where=where, remedy=error.remedy) from error
 
 
 def completion_example(prompt: str, completion: str, tokenizer: Tokenizer) -> Example:

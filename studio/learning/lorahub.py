@@ -20,6 +20,9 @@ ONE_BY_ONE = "Shiwa"
 SIDE_BY_SIDE = "TwoPointsDE"
 """Differential evolution: a whole generation can be measured in one sweep."""
 
+WIDE = 3.0
+"""Bounds as far apart as the paper's; between narrower ones the first steps are shorter."""
+
 
 def try_points(
     start: Vector, low: Vector, high: Vector, *, budget: int, at_once: int, seed: int
@@ -35,7 +38,8 @@ def try_points(
     budget
         How many points will be measured: the optimiser plans for that.
     at_once
-        How many points to yield at a time; above 1 another optimiser takes over that can use it.
+        How many points to yield at a time, but no more than the budget; above 1 another optimiser takes over
+        that can use it.
     seed
         Of the optimiser's choices.
 
@@ -46,7 +50,10 @@ def try_points(
     """
     nevergrad = _nevergrad()
     inside = np.clip(start, low, high)
-    parameters = nevergrad.p.Array(init=inside).set_bounds(low, high)
+    at_once = min(at_once, budget)
+    width = float(np.min(high - low))
+    sigma = 1.0 if width >= WIDE else width / 4  # nevergrad warns of steps that leave the bounds at once
+    parameters = nevergrad.p.Array(init=inside).set_mutation(sigma=sigma).set_bounds(low, high)
     parameters.random_state = np.random.RandomState(seed)
     name = ONE_BY_ONE if at_once == 1 else SIDE_BY_SIDE
     optimiser = nevergrad.optimizers.registry[name](parameters, budget=budget, num_workers=at_once)

@@ -18,7 +18,7 @@ class LoraOptions:
         default=8, metadata={"help": "How many directions each weight learns.", "range": (1, HIGHEST_RANK)}
     )
     alpha: float = field(
-        default=16.0, metadata={"help": "The delta is scaled by alpha / rank.", "range": (0.0, 65536.0)}
+        default=16.0, metadata={"help": "The delta is scaled by alpha / rank.", "range": (0.001, 65536.0)}
     )
     targets: str = field(
         default=ALL_LINEAR,

@@ -70,6 +70,17 @@ class Record:
                 raise self.error("is missing", f"{key}.content", "Give what was said as a JSON string")
         return value
 
+    def check_contents(self) -> None:
+        """Raise `FormatError` naming the first message whose content is no text, such as a call of a tool."""
+        for number, message in enumerate(self.messages()):
+            content = message["content"]
+            if not isinstance(content, str):
+                raise self.error(
+                    f"is no text but {_kind(content)}, which the model's chat template does not take",
+                    f"messages[{number}].content",
+                    "Give it as a JSON string",
+                )
+
 
 def read_file(path: Path) -> bytes:
     """Return a file whole. Raises `FormatError` where it is larger than `FILE_LIMIT` or cannot be read."""
@@ -112,7 +123,7 @@ def records(path: Path, data: bytes) -> Iterator[Record]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line.decode("utf-8"))
+            value = json.loads(line.decode("utf-8").rstrip())
         except UnicodeDecodeError as error:
             raise _error(
                 path, number, f"not UTF-8 text (byte {error.start})", remedy="Save it as UTF-8"
@@ -120,8 +131,9 @@ def records(path: Path, data: bytes) -> Iterator[Record]:
         except RecursionError:
             raise _error(path, number, "the JSON is nested too deep", remedy="Flatten it") from None
         except ValueError as error:
+            at = f"{error.msg} (column {error.colno})" if isinstance(error, json.JSONDecodeError) else error
             raise _error(
-                path, number, f"not JSON: {error}", remedy="Write one JSON object a line, and nothing else"
+                path, number, f"not JSON: {at}", remedy="Write one JSON object a line, and nothing else"
             ) from None
         if not isinstance(value, dict):
             raise _error(path, number, f"no object but {_kind(value)}", remedy="Write one JSON object a line")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from studio.contracts import (
 )
 from studio.engine.kept_memory import kept_memory
 from studio.engine.tokenizer import tokenizer_from_metadata
+from studio.errors import EngineError
 from studio.learning.checkpoint import RunState
 from studio.learning.ordering import Order
 from studio.learning.pace import Pace
@@ -29,7 +31,7 @@ from studio.learning.schedules import rate_at
 from studio.learning.stopping import Best
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from studio.contracts import Gradients, OptimiserRun, TrainingRequest, Work
     from studio.engine.tokenizer import Tokenizer
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 LAST_LOSSES = 20
 """Over how many steps the loss of a finished run is taken."""
+
+DIVERGING = ("overflow", "not a finite number")
+"""What the engine says of numbers that left float32."""
 
 VALIDATED_AT_ONCE = 8
 """How many examples are validated between two notices."""
@@ -135,8 +140,10 @@ class TrainingRun:
             self._before,
         )
 
-    def resume(self, state: RunState) -> None:
-        """Become the run that was kept."""
+    def resume(self) -> None:
+        """Become the run that was kept. Raises as `Checkpoints.load` does."""
+        assert self._checkpoints is not None
+        state = self._checkpoints.load(self._parameters.adapter)
         self._parameters.adapter = state.adapter
         self._parameters.optimiser.restore(state.optimiser)
         self._step = self._saved = state.step
@@ -159,12 +166,10 @@ class TrainingRun:
         state = self._attach(self._parameters.adapter)
         for part in range(options.accumulation):
             seed = np.random.SeedSequence([options.seed, self._step, part]).generate_state(1)
-            found = self._request.engine.gradients(
-                examples[part * batch : (part + 1) * batch],
-                state,
-                train=self._key,
-                dropout=Dropout(options.dropout, int(seed[0])),
-            )
+            dropout = Dropout(options.dropout, int(seed[0]))
+            batched = examples[part * batch : (part + 1) * batch]
+            with self._diverging():
+                found = self._request.engine.gradients(batched, state, train=self._key, dropout=dropout)
             gradients = added(gradients, found)
         assert gradients is not None
         warm_up = round(options.warm_up * self.total)
@@ -173,6 +178,16 @@ class TrainingRun:
         self._step += 1
         self._losses.append(gradients.loss.mean)
         return gradients.loss.mean, norm, rate
+
+    @contextmanager
+    def _diverging(self) -> Iterator[None]:
+        """Say of numbers that leave float32 after a step that the step was too long: no scale is to blame."""
+        try:
+            yield
+        except EngineError as error:
+            if self._step and any(sign in error.message for sign in DIVERGING):
+                raise EngineError(error.message, remedy="Lower the learning rate") from error
+            raise
 
     def _attach(self, adapter: Adapter) -> BlendState:
         """Let the engine hear an adapter beside the others."""
@@ -199,7 +214,8 @@ class TrainingRun:
         state = self._attach(self._parameters.adapter)
         for first in range(0, len(examples), VALIDATED_AT_ONCE):
             yield Progress(self._step, self.total, f"Validating {first + 1} of {len(examples)}")
-            total += self._request.engine.losses(examples[first : first + VALIDATED_AT_ONCE], [state])[0]
+            with self._diverging():
+                total += self._request.engine.losses(examples[first : first + VALIDATED_AT_ONCE], [state])[0]
         return total.mean
 
     def _sample(self) -> str | None:

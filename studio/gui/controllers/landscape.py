@@ -175,7 +175,9 @@ class LandscapeController(QObject):
         else:
             loss_here, lowest = view.loss_at(*view.point), view.lowest
             here = "outside" if loss_here is None else f"{loss_here:.3f} nats a token"
-            best = "" if lowest is None else f" · lowest {lowest[2]:.3f} at {lowest[0]:.2f}, {lowest[1]:.2f}"
+            best = ""
+            if lowest is not None:  # on the grid: between its points it may be lower still
+                best = f" · lowest measured {lowest[2]:.3f} at {lowest[0]:.2f}, {lowest[1]:.2f}"
             self.dialog.readout.setText(here + best)
 
     def _is_stale(self) -> bool:

@@ -140,3 +140,12 @@ def test_a_text_of_one_token_has_nothing_to_predict(
     outcome = cli("search", smollm2_path, "--adapter", adapters_dir / "smollm2-legal", "--data", short)
     assert outcome.code == 1
     assert "short.txt: there is nothing to learn in it" in outcome.err
+
+
+def test_examples_end_at_the_context(cli: Cli, data_dir: Path, tmp_path: Path) -> None:
+    tiny = data_dir / "architectures"
+    data = tmp_path / "long.txt"
+    data.write_text("all work and no play " * 40)
+    adapter = ["--adapter", tiny / "llama-peft"]
+    found = cli("search", tiny / "llama.gguf", *adapter, "--data", data, "--max-length", "100000", "--json")
+    assert found.json["tried"] > 0

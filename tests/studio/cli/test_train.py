@@ -17,6 +17,7 @@ import pytest
 
 from studio.cli.training_progress import describe_step, duration, perplexity
 from studio.contracts import MetadataValue, TrainingProgress
+from studio.errors import SaveError
 from studio.formats.gguf_writer import write_gguf
 
 Cli = Callable[..., Any]
@@ -79,6 +80,7 @@ def test_it_trains_and_writes_what_the_other_commands_load(
     assert "examples" in done.err and "step 3/3, loss" in done.err and "validation perplexity" in done.err
     (report,) = cli("inspect", out, "--base", smollm2_path, "--json").json["files"]
     assert (report["matched"], report["covered"], report["ranks"]) == (120, 120, [2])
+    assert report["name"] == "fox"
 
 
 def test_the_name_says_the_format(cli: Cli, tiny_base: Path, text: Path, tmp_path: Path) -> None:
@@ -117,8 +119,18 @@ def test_a_preview_trains_nothing(cli: Cli, tiny_base: Path, tmp_path: Path) -> 
     done = cli("train", tiny_base, "--data", data, "--preview", "1")
     assert done.code == 0, done.err
     assert re.search('read .*Two and two is"\n *predicted .* four', done.out), done.out
-    assert done.out.endswith("1 examples, 22 tokens, 6 of them predicted\n")
+    assert done.out.endswith("1 example, 22 tokens, 6 of them predicted\n")
     assert [file.name for file in tmp_path.iterdir()] == ["pairs.jsonl"]
+
+
+def test_a_preview_cuts_at_the_context_as_the_run_does(
+    cli: Cli, tiny_base: Path, text: Path, tmp_path: Path
+) -> None:
+    long = ("--data", text, "--max-length", "500")
+    shown = cli("train", tiny_base, *long, "--preview", "1")
+    trained = cli("train", tiny_base, *long, "-o", tmp_path / "fox.gguf", "--steps", "1")
+    said = shown.out.splitlines()[-1]
+    assert shown.out.startswith("example 1: 64 tokens") and f"text.txt: {said}" in trained.err
 
 
 @pytest.mark.parametrize(
@@ -128,13 +140,20 @@ def test_a_preview_trains_nothing(cli: Cli, tiny_base: Path, tmp_path: Path) -> 
         (["--checkpoint", "x", "--resume", "x"], 2, "a run is begun or resumed"),
         (["--trainer", "magic"], 2, "there is no 'magic'; there is: LoRA"),
         (["--optimiser", "magic"], 2, "there is no 'magic'; there is: adamw, sgd"),
-        (["--optimiser-option", "momentum=1"], 2, "options belong to an --optimiser"),
+        (["--optimiser-option", "momentum=1"], 1, "adamw has no option 'momentum'"),
+        (["--optimiser-option", "beta_1=2"], 1, "beta_1: 2.0 does not fit"),
+        (["--rank", "8", "--trainer-option", "rank=4"], 2, "rank is given by its own flag as well"),
+        (["--steps", "0"], 2, "greater than or equal to 1"),
+        (["--alpha", "0"], 1, "alpha: 0.0 does not fit this option. Give a number from 0.001"),
+        (["--validation", "x", "--held-out", "0.1"], 2, "give one of them"),
+        (["--trainer-option", "patience=3"], 1, "patience: nothing is measured"),
         (["--rank", "300"], 1, "rank: 300 does not fit this option. Give a number from 1 to 256"),
         (["--trainer-option", "magic=1"], 1, "LoRA has no option 'magic'"),
         (["--schedule", "zigzag"], 1, "Choose one of cosine, linear, constant"),
         (["--targets", "q_proj"], 1, "has no q_proj. Choose among"),
         (["--preview", "1"], 2, "exactly one of --output, --preview"),
         (["--data", "missing.txt"], 1, "missing.txt"),
+        (["--option", "magic=1"], 1, "has no option 'magic'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -145,6 +164,37 @@ def test_what_makes_no_sense_is_refused(
     assert done.code == code
     assert says in " ".join(done.err.replace("│", " ").split())
     assert not out.exists()
+
+
+def test_what_cannot_be_written_is_refused_before_the_run(
+    cli: Cli, tiny_base: Path, text: Path, tmp_path: Path
+) -> None:
+    data = text.rename(tmp_path / "data.gguf")
+    for target in (tiny_base, data):
+        before = target.read_bytes()
+        done = cli("train", tiny_base, "--data", data, "-o", target, *QUICK)
+        assert done.code == 1 and "in use" in done.err and "step 1" not in done.err
+        assert target.read_bytes() == before
+    wrong = cli("train", tiny_base, "--data", data, "-o", tmp_path / "fox.gguf", "--option", "type=F99")
+    assert wrong.code == 1 and "type: 'F99'" in wrong.err and "step 1" not in wrong.err
+
+
+def test_what_was_learnt_is_kept_elsewhere_where_the_file_cannot_be_written(
+    cli: Cli, tiny_base: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SaveError("the disk is full", path=tmp_path / "fox.gguf")
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    monkeypatch.setattr("studio.cli.training_result.write_export", full)
+    done = cli("train", tiny_base, "--data", text, "-o", tmp_path / "fox.gguf", *QUICK)
+    assert done.code == 1 and "the disk is full" in done.err
+    (kept,) = elsewhere.glob("lora-studio-*/trained.gguf")
+    assert f"what was learnt is kept as {kept}" in done.err
+    (report,) = cli("inspect", kept, "--base", tiny_base, "--json").json["files"]
+    assert report["ranks"] == [2]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its Ctrl-C reaches the tests as well")

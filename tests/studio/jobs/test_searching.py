@@ -27,6 +27,7 @@ from studio.errors import EngineError, MismatchError, StudioError
 from studio.formats.gguf_file import GgufFile
 from studio.jobs.searching import measure_losses, measure_sensitivity, scan_landscape, search_blend
 from studio.learning.blend_parameters import heard_blend
+from studio.learning.lorahub import try_points
 from studio.learning.searches import FoundBlend, Landscape, SearchOptions, SearchProgress
 from studio.learning.sensitivity import Sensitivity
 from studio.lora.adapter import Adapter, LoraFactors
@@ -248,6 +249,27 @@ def test_lorahub_comes_near_in_as_many_blends_as_asked(
     assert found.after.mean - known.mean < 0.2 * (before.mean - known.mean)
     again: FoundBlend = run(search_blend(engine, examples, adapters, start, options))
     assert again == found
+
+
+@pytest.mark.usefixtures("nevergrad")
+def test_lorahub_asks_for_no_more_at_once_than_will_be_measured() -> None:
+    start, low, high = np.zeros(2), np.full(2, -1.0), np.ones(2)
+    points = try_points(start, low, high, budget=3, at_once=1_000_000, seed=0)
+    assert len(next(points)) == 1
+    assert len(points.send([0.0])) == 3
+
+
+@pytest.mark.usefixtures("nevergrad")
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_lorahub_stays_within_narrow_bounds_without_a_warning(at_once: int) -> None:
+    low, high = np.full(2, 0.25), np.full(2, 0.5)
+    points = try_points(low, low, high, budget=12, at_once=at_once, seed=0)
+    tried = next(points)
+    while len(tried) < 12:
+        values = [float(((point - 0.4) ** 2).sum()) for point in tried[-at_once:]]
+        tried += points.send(values)
+    assert all((low <= point).all() and (point <= high).all() for point in tried)
+    assert len({tuple(point) for point in tried}) > 3
 
 
 @pytest.mark.usefixtures("nevergrad")

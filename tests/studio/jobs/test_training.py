@@ -36,6 +36,7 @@ from studio.errors import (
     FormatError,
     MismatchError,
     PluginError,
+    SaveError,
     StudioError,
     UnsupportedError,
 )
@@ -303,6 +304,19 @@ def test_what_changes_no_number_may_be_another(make_request: MakeRequest, tmp_pa
     assert told[0].done == 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing holds a folder there")
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_takes_one_run_at_a_time(make_request: MakeRequest, tmp_path: Path, resume: bool) -> None:
+    options = replace(FAST, checkpoint_every=1 if resume else 9)
+    first = train_adapter(make_request(checkpoints=tmp_path), options)
+    next(first)
+    with pytest.raises(SaveError, match="another run writes to this folder now"):
+        run(make_request(checkpoints=tmp_path, resume=resume), FAST)
+    first.close()
+    told, _ = run(make_request(checkpoints=tmp_path, resume=True), FAST, stop_after=1)
+    assert told[0].done == 2
+
+
 def test_there_must_be_a_run_to_resume(make_request: MakeRequest, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no run to resume"):
         run(make_request(checkpoints=tmp_path, resume=True), FAST)
@@ -315,7 +329,8 @@ def test_a_run_that_diverges_ends_with_an_error_and_its_last_good_adapter(make_r
     with pytest.raises(StudioError) as failure:
         for progress in train_adapter(make_request(), replace(wild, alpha=60000.0, steps=200)):
             last = progress
-    assert isinstance(failure.value, EngineError | FormatError) and failure.value.remedy
+    assert isinstance(failure.value, EngineError | FormatError)
+    assert failure.value.remedy == "Lower the learning rate"
     assert isinstance(last, TrainingProgress) and isinstance(last.adapter, Adapter)
     assert all(np.isfinite(pair.b).all() for pair in last.adapter.factors.values())
 

@@ -112,7 +112,7 @@ def test_conversations_without_an_answer_are_left_out(write: Write, smollm2_toke
 
 DEEP = "[" * 100_000
 BAD_LINES = [
-    ("{", "line 2: not JSON"),
+    ("{", r"line 2: not JSON: [^:]* \(column 2\)\."),
     ('{"text": "\xff"}', "line 2: not UTF-8 text"),
     (f'{{"text": {DEEP}', "line 2: the JSON is nested too deep"),
     ('"text"', "line 2: no object but a text"),
@@ -137,6 +137,15 @@ def test_a_bad_line_is_named(tmp_path: Path, smollm2_tokenizer: Tokenizer, line:
     with pytest.raises(FormatError, match=f"data.jsonl: {message}") as caught:
         read_examples(path, smollm2_tokenizer)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(("content", "kind"), [(None, "null"), ([{"type": "text", "text": "a"}], "a list")])
+def test_contents_that_a_template_does_not_take_are_named(
+    write: Write, smollm2_tokenizer: Tokenizer, content: Any, kind: str
+) -> None:
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": content}]
+    with pytest.raises(FormatError, match=rf"line 1: messages\[1\]\.content: is no text but {kind}"):
+        read_examples(write({"messages": messages}), smollm2_tokenizer)
 
 
 def test_text_that_is_not_utf_8_is_refused(tmp_path: Path, smollm2_tokenizer: Tokenizer) -> None:

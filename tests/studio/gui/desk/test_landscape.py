@@ -67,6 +67,7 @@ def test_keys_move_the_point_and_find_the_lowest(desk: Desk, dialog: LandscapeDi
     assert stack.channel("second").scale == 0.9
     QTest.keyClick(dialog.view, Qt.Key.Key_Home)
     assert dialog.view.lowest is not None
+    assert f"lowest measured {dialog.view.lowest[2]:.3f}" in dialog.readout.text()
     assert dialog.view.point == dialog.view.lowest[:2]
     desk.session.history.undo()
     assert stack.channel("second").scale == 0.9

@@ -9,7 +9,7 @@ import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QDoubleSpinBox, QSpinBox, QWidget
+from PySide6.QtWidgets import QDoubleSpinBox, QScrollArea, QSpinBox, QWidget
 
 from studio.gui import questions
 from studio.gui.export_dialog import ExportDialog
@@ -212,3 +212,10 @@ def test_closing_the_desk_ends_a_run(desk: Desk, qtbot: QtBot, ask: Callable[...
     qtbot.waitUntil(lambda: "step" in desk.window.run.numbers.numbers)
     desk.close()
     assert not desk.jobs.wanted
+
+
+def test_tab_goes_through_fields_alone(ask: Callable[..., TrainDialog]) -> None:
+    dialog = ask(1)
+    areas = dialog.findChildren(QScrollArea)
+    assert areas and not any(area.focusPolicy() & Qt.FocusPolicy.TabFocus for area in areas if area.widget())
+    dialog.reject()
