@@ -62,6 +62,11 @@ def blas_threads() -> int:
         return _before if _inside else functions[0]()
 
 
+def cores_are_shared() -> bool:
+    """Say whether anybody keeps BLAS to one thread now: somebody else computes."""
+    return _inside > 0
+
+
 @cache
 def _thread_functions() -> tuple[Callable[[], int], Callable[[int], None]] | None:
     """Return how to ask for and to set the number of OpenBLAS's threads."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -75,8 +76,12 @@ def fastest_module(backend: Backend) -> Any:
 
 @cache
 def _compiled() -> CompiledNumpy | None:
-    """Return NumPy with kernels, where this machine can have them."""
+    """Return NumPy with kernels, where this machine can have them: they want AVX-512's registers."""
     try:
+        from studio.engine.kernels.cpu import has
+
+        if sys.platform == "win32" or not has("avx512f"):
+            return None
         from studio.engine.kernels.learning_operators import compiled_numpy
     except ImportError:
         return None

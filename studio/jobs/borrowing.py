@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from studio.contracts import Progress
 from studio.errors import CancelledError
+from studio.jobs.short_collections import short_collections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ def on_sibling(thread: EngineThread, base: BaseModel, work: Callable[[LearningEn
     except FutureCancelledError:
         raise CancelledError from None
     try:
-        with thread.beside():
+        with thread.beside(), short_collections():
             return (yield from work(engine))
     finally:
         engine.close()

@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
+from studio.engine.blas_threads import cores_are_shared
 from studio.engine.gradients.batch_part import BatchPart
 from studio.engine.gradients.exchange import Exchange, KeysAndValues
 from studio.engine.gradients.side_by_side import side_by_side
@@ -60,7 +61,7 @@ class Backpropagation:
         try:
             total = math.fsum(self._each(parts, exchange, BatchPart.forward))
             if math.isfinite(total):
-                self._each(parts, exchange, BatchPart.backward)
+                self._each(parts[::-1], exchange, BatchPart.backward)
         finally:
             for part in parts:
                 part.clear()
@@ -78,7 +79,7 @@ class Backpropagation:
         total = math.fsum(self._each(parts, exchange, partial(BatchPart.forward, by_layer=True)))
         if math.isfinite(total):
             lowest = min(part.lowest for part in parts)
-            self._each(parts, exchange, partial(BatchPart.backward_by_layer, lowest=lowest))
+            self._each(parts, exchange, partial(BatchPart.backward_by_layer, lowest=lowest), in_turn=False)
         self._collect(parts)
         return total
 
@@ -99,10 +100,22 @@ class Backpropagation:
         ]
 
     def _each(
-        self, parts: Sequence[BatchPart], exchange: Exchange, work: Callable[[BatchPart], Result]
+        self,
+        parts: Sequence[BatchPart],
+        exchange: Exchange,
+        work: Callable[[BatchPart], Result],
+        *,
+        in_turn: bool = True,
     ) -> list[Result]:
-        run = self._backend.run
-        return side_by_side([partial(run, partial(work, part)) for part in parts], exchange.give_up)
+        """Do the work of each part, none of which waits for one behind it if they are to go in turn.
+
+        They go in turn, on this thread, where others compute as well: a live engine, say, which would be slow
+        among many threads. The result is the same to the last bit.
+        """
+        jobs = [partial(self._backend.run, partial(work, part)) for part in parts]
+        if in_turn and cores_are_shared():
+            return [job() for job in jobs]
+        return side_by_side(jobs, exchange.give_up)
 
     def _collect(self, parts: Sequence[BatchPart]) -> None:
         for part in parts[1:]:

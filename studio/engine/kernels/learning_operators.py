@@ -10,6 +10,7 @@ from studio.engine import operators
 from studio.engine.compiled_numpy import CompiledNumpy
 from studio.engine.gradients.attention_gradients import softmax_gradient
 from studio.engine.kernels import layer_kernels
+from studio.engine.kernels.compiler_memory import give_compiler_back
 from studio.engine.kernels.matrix_product import multiply
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 def compiled_numpy() -> CompiledNumpy:
     """Return NumPy with these kernels."""
+    give_compiler_back()
     return CompiledNumpy(
         multiply,
         {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import itertools
+import threading
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +25,7 @@ from studio.contracts import (
     LearningEngine,
 )
 from studio.engine.backend import NumpyBackend, choose_backend
+from studio.engine.blas_threads import one_blas_thread
 from studio.engine.gradients import batch, learner
 from studio.engine.gradients.batch_part import BatchPart
 from studio.engine.gradients.traced import Traced
@@ -236,6 +238,26 @@ def test_dropout_on_threads_is_the_same_for_the_same_seed(
 ) -> None:
     one, again = (engine.gradients(examples, BLEND, train="a", dropout=Dropout(0.3, seed)) for seed in (1, 1))
     assert_close(one, again, 0)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_one_thread_serves_where_others_compute_with_the_same_result(
+    engine: LocalEngine, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = engine.gradients(examples, BLEND, train="a")
+    used: set[str] = set()
+    real = BatchPart.forward
+
+    def forward(part: BatchPart) -> float:
+        used.add(threading.current_thread().name)
+        return real(part)
+
+    monkeypatch.setattr(BatchPart, "forward", forward)
+    with one_blas_thread():
+        assert_close(engine.gradients(examples, BLEND, train="a"), wanted, 0)
+    assert used == {threading.current_thread().name}
+    engine.gradients(examples, BLEND, train="a")
+    assert len(used) > 1
 
 
 @pytest.mark.usefixtures("three_threads")
