@@ -16,9 +16,16 @@ import numpy as np
 import pytest
 
 from studio.cli.training_progress import describe_step, duration, perplexity
-from studio.contracts import MetadataValue, TrainingProgress
+from studio.contracts import BlendChannel, BlendState, MetadataValue, TrainingProgress
+from studio.engine.backend import choose_backend
+from studio.engine.local import LocalEngine
+from studio.engine.tokenizer import Tokenizer
 from studio.errors import SaveError
+from studio.formats.gguf_file import GgufFile
 from studio.formats.gguf_writer import write_gguf
+from studio.learning.data import read_examples
+from studio.learning.validation import hold_out
+from studio.loading import load_adapter
 
 Cli = Callable[..., Any]
 
@@ -81,6 +88,25 @@ def test_it_trains_and_writes_what_the_other_commands_load(
     (report,) = cli("inspect", out, "--base", smollm2_path, "--json").json["files"]
     assert (report["matched"], report["covered"], report["ranks"]) == (120, 120, [2])
     assert report["name"] == "fox"
+
+
+@pytest.mark.parametrize("name", ["fox.gguf", "fox"])
+def test_what_is_written_and_loaded_has_the_loss_that_was_told(
+    cli: Cli, smollm2_path: Path, smollm2_tokenizer: Tokenizer, text: Path, tmp_path: Path, name: str
+) -> None:
+    """On SmolLM2, as llama.cpp's file and as PEFT's folder."""
+    out = tmp_path / name
+    done = cli("train", smollm2_path, "--data", text, "-o", out, *QUICK, "--held-out", "0.2", "--json")
+    examples = hold_out(read_examples(text, smollm2_tokenizer, max_length=24), 0.2, 0)[1]
+    engine = LocalEngine(choose_backend("numpy"))
+    base = GgufFile.open(smollm2_path)
+    engine.open(base)
+    loaded = load_adapter(out, base)
+    engine.attach({"fox": loaded})
+    (loss,) = engine.losses(examples, [BlendState((BlendChannel("fox", loaded.version, 1.0),))])
+    assert loss.mean == pytest.approx(done.json["validation_loss"], rel=1e-6)
+    engine.close()
+    base.close()
 
 
 def test_the_name_says_the_format(cli: Cli, tiny_base: Path, text: Path, tmp_path: Path) -> None:
