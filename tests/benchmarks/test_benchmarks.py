@@ -44,7 +44,7 @@ ROWS = {
     "reuse": ["reuse, one token more", "reuse, late gain", "reuse, first token"],
     "open": ["open"],
     "norms": ["norms", "norms, once per stack"],
-    "desk": ["desk, slider to repainted", "desk, longest stall"],
+    "desk": ["desk, slider to repainted", "desk, longest stall", "desk, longest stall while training"],
     "merge": ["merge", "merge, peak"],
 }
 UNITS = {
