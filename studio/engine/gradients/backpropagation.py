@@ -6,7 +6,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from studio.engine.blas_threads import cores_are_shared
+from studio.engine.blas_threads import cores_are_shared, one_blas_thread
 from studio.engine.gradients.batch_part import BatchPart
 from studio.engine.gradients.exchange import Exchange, KeysAndValues
 from studio.engine.gradients.side_by_side import side_by_side
@@ -114,7 +114,8 @@ class Backpropagation:
         """
         jobs = [partial(self._backend.run, partial(work, part)) for part in parts]
         if in_turn and cores_are_shared():
-            return [job() for job in jobs]
+            with one_blas_thread():  # to the end of it, whenever the others are done
+                return [job() for job in jobs]
         return side_by_side(jobs, exchange.give_up)
 
     def _collect(self, parts: Sequence[BatchPart]) -> None:
