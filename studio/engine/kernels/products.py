@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from studio.engine.kernels import vectors as v
+from studio.engine.kernels.claims import claim
 from studio.engine.kernels.compilation import kernel
 
 FIXED_BYTES = 112
@@ -162,7 +163,7 @@ def product(step: Any, thread: int) -> None:
     kind, records, size, tiles, length = step[1], step[2], step[3], step[4], step[5]
     x, out, scale, bias, adds = step[6] + step[7] * thread, step[8], step[9], step[10], step[11]
     claims, chunk = step[12], step[13]
-    first = v.claim(claims) * chunk
+    first = claim(claims) * chunk
     while first < tiles:
         for index in range(first, min(first + chunk, tiles)):
             result = tile(kind, records + size * index, length, x)
@@ -173,7 +174,7 @@ def product(step: Any, thread: int) -> None:
             if adds:
                 result = v.add(result, v.floats_at(out + 64 * index))
             v.put_floats(out + 64 * index, result)
-        first = v.claim(claims) * chunk
+        first = claim(claims) * chunk
 
 
 # Dequantising
@@ -222,7 +223,7 @@ def spread(step: Any) -> None:
     """
     kind, records, size, tiles, length = step[1], step[2], step[3], step[4], step[5]
     out, stride, chunk = step[6], step[7], step[9]
-    first = v.claim(step[8]) * chunk
+    first = claim(step[8]) * chunk
     while first < tiles:
         for index in range(first, min(first + chunk, tiles)):
             record, place = records + size * index, out + 64 * index
@@ -237,4 +238,4 @@ def spread(step: Any) -> None:
                     v.put_floats(place + stride * column, v.bfloats_at(record + 32 * column))
                 else:
                     v.put_floats(place + stride * column, v.floats_at(record + 64 * column))
-        first = v.claim(step[8]) * chunk
+        first = claim(step[8]) * chunk

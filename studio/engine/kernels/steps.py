@@ -14,6 +14,7 @@ import numpy as np
 from numba import types
 
 from studio.engine.kernels import vectors as v
+from studio.engine.kernels.claims import claim, current
 from studio.engine.kernels.compilation import compiled, kernel
 from studio.engine.kernels.exponential import exponential
 from studio.engine.kernels.products import FIXED_BYTES, product, spread
@@ -144,7 +145,7 @@ def gate(step: Any) -> None:
     gates, ups, out, length, claims, chunk = step[1], step[2], step[3], step[4], step[5], step[6]
     linear, cubic = v.splat(-v.float_at(step[7])), v.splat(-v.float_at(step[7] + 4))
     highest = v.splat(np.float32(80))
-    first = v.claim(claims) * chunk
+    first = claim(claims) * chunk
     while first < length:
         for index in range(first, min(first + chunk, length)):
             x = v.floats_at(gates + 64 * index)
@@ -154,7 +155,7 @@ def gate(step: Any) -> None:
             if ups:
                 activated = v.multiply(activated, v.floats_at(ups + 64 * index))
             v.put_floats(out + 64 * index, activated)
-        first = v.claim(claims) * chunk
+        first = claim(claims) * chunk
 
 
 # Attention
@@ -170,7 +171,7 @@ def turn(step: Any, position: int) -> None:
     """
     vector, heads, size, cosines, sines, angles = step[1], step[2], step[3], step[4], step[5], step[6]
     apart, pairs, claims, weight, together = step[7], step[8], step[12], step[13], step[15]
-    head = v.claim(claims)
+    head = claim(claims)
     while head < heads:
         place = vector + 4 * size * head
         target = step[9] + step[10] * head + step[11] * position
@@ -196,7 +197,7 @@ def turn(step: Any, position: int) -> None:
             x, y = v.float_at(left), v.float_at(right)
             v.put_float(left, x * cosine - y * sine)
             v.put_float(right, x * sine + y * cosine)
-        head = v.claim(claims)
+        head = claim(claims)
 
 
 @kernel
@@ -214,7 +215,7 @@ def attend(step: Any, thread: int, position: int) -> None:
     start = max(0, position + 1 - step[13]) if step[13] else 0
     span = position + 1 - start
     lanes = (span + 15) // 16
-    head = v.claim(step[12])
+    head = claim(step[12])
     while head < heads:
         query, out = step[1] + 4 * size * head, step[8] + 4 * size * head
         before = 4 * size * (capacity * (head // members) + start)
@@ -248,7 +249,7 @@ def attend(step: Any, thread: int, position: int) -> None:
                 weight = v.splat_float_at(scores + 4 * index)
                 mixed = v.multiply_add(weight, v.floats_at(values + 4 * size * index + part), mixed)
             v.put_floats(out + part, v.multiply(mixed, factor))
-        head = v.claim(step[12])
+        head = claim(step[12])
 
 
 # The walk
@@ -257,10 +258,10 @@ def attend(step: Any, thread: int, position: int) -> None:
 @kernel
 def meet(place: int, arrived: int) -> None:
     """Wait until all threads are here: the last of them makes the count `arrived`."""
-    if v.claim(place) + 1 == arrived:
+    if claim(place) + 1 == arrived:
         return
     spins = 0
-    while v.current(place) < arrived:
+    while current(place) < arrived:
         spins += 1
         if spins > SPINS + YIELDS:
             sleep(np.uint32(NAP))

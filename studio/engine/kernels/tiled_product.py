@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from studio.contracts import FloatArray
 
 MOST_TILES = 18
-"""How many tiles of steps are taken at a time: what two rows of tiles take then stays in the first caches."""
+"""How many tiles of steps are taken at a time: what is packed then stays in the second cache."""
 
 SIDE = 32
 """Rows, and columns, of what is multiplied at once: two tiles of each."""

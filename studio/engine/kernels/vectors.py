@@ -378,27 +378,3 @@ def _dot_anywhere(build: Any, sums: Any, codes: Any, digits: Any) -> Any:
     )
     second = pair_sums(build.lshr(codes, same(8, pairs)), build.ashr(digits, same(8, pairs)))
     return build.add(sums, build.add(first, second))
-
-
-# Between threads
-
-
-@intrinsic
-def claim(_: Any, address: Any) -> Any:
-    """Add 1 to the int64 at an address, and return what it was before: each number goes to one thread."""
-
-    def lower(build: Any, place: Any) -> Any:
-        pointer = build.inttoptr(place, ir.PointerType(ir.IntType(64)))
-        return build.atomic_rmw("add", pointer, ir.Constant(ir.IntType(64), 1), "acq_rel")
-
-    return emit(types.int64(types.int64), lower)
-
-
-@intrinsic
-def current(_: Any, address: Any) -> Any:
-    """Read the int64 at an address, and see all that was written before it was."""
-
-    def lower(build: Any, place: Any) -> Any:
-        return build.load_atomic(build.inttoptr(place, ir.PointerType(ir.IntType(64))), "acquire", 8)
-
-    return emit(types.int64(types.int64), lower)
