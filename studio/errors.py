@@ -68,6 +68,10 @@ class EngineError(StudioError):
     """The engine cannot run: no base is open, the device failed, or the input is out of range."""
 
 
+class NotFiniteError(EngineError):
+    """Numbers of a blend left float32: it is too loud, or what it learns came too far in a step."""
+
+
 class PluginError(StudioError):
     """A plugin failed or broke its contract; the rest of the studio goes on without it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from studio.errors import EngineError
+from studio.errors import EngineError, NotFiniteError
 
 if TYPE_CHECKING:
     from studio.engine.kv_cache import KvCache
@@ -24,4 +24,4 @@ def overflow(cache: KvCache, *, is_base: bool) -> EngineError:
         return EngineError(
             f"the base overflows float32 at {place}", remedy="Its file may be damaged; copy it again"
         )
-    return EngineError(f"the blend overflows float32 at {place}", remedy="Lower the scales")
+    return NotFiniteError(f"the blend overflows float32 at {place}", remedy="Lower the scales")

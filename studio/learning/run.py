@@ -22,7 +22,7 @@ from studio.contracts import (
 )
 from studio.engine.kept_memory import kept_memory
 from studio.engine.tokenizer import tokenizer_from_metadata
-from studio.errors import EngineError
+from studio.errors import NotFiniteError
 from studio.learning.checkpoint import RunState
 from studio.learning.ordering import Order
 from studio.learning.pace import Pace
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 
 LAST_LOSSES = 20
 """Over how many steps the loss of a finished run is taken."""
-
-DIVERGING = ("overflow", "not a finite number")
-"""What the engine says of numbers that left float32."""
 
 VALIDATED_AT_ONCE = 8
 """How many examples are validated between two notices."""
@@ -184,9 +181,9 @@ class TrainingRun:
         """Say of numbers that leave float32 after a step that the step was too long: no scale is to blame."""
         try:
             yield
-        except EngineError as error:
-            if self._step and any(sign in error.message for sign in DIVERGING):
-                raise EngineError(error.message, remedy="Lower the learning rate") from error
+        except NotFiniteError as error:
+            if self._step:
+                raise NotFiniteError(error.message, remedy="Lower the learning rate") from error
             raise
 
     def _attach(self, adapter: Adapter) -> BlendState:

@@ -18,7 +18,7 @@ from studio.engine.gradients.memory import check_memory, pass_memory
 from studio.engine.kv_cache import KvCache
 from studio.engine.operators import cross_entropy
 from studio.engine.overflow import overflow
-from studio.errors import EngineError
+from studio.errors import NotFiniteError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -101,12 +101,12 @@ class Learner:
             total = back.layer_by_layer(batch) if memory.is_short else back.at_once(batch)
             if not math.isfinite(total):
                 self._plain(batch, [state] * len(part), cancelled)  # names the layer
-                raise EngineError("the loss is not a finite number", remedy="Lower the scales")
+                raise NotFiniteError("the loss is not a finite number", remedy="Lower the scales")
             loss += Loss(total, sum(example.weight for example in chosen))
             deltas.dropped.passes += 1
         found = Gradients(loss, deltas.scales(), deltas.factors())
         if not _is_finite(found):
-            raise EngineError("the gradients overflow float32", remedy="Lower the scales")
+            raise NotFiniteError("the gradients overflow float32", remedy="Lower the scales")
         return found
 
     def _parts(self, examples: Sequence[Example]) -> Iterator[list[int]]:
