@@ -52,12 +52,12 @@ def test_any_shape_from_either_side_is_as_near_as_float32_can_be(random: np.rand
 
 def test_a_long_sum_is_taken_in_pieces(random: np.random.Generator) -> None:
     """As the gradient of a head is: many small terms after a large one, which would swallow them."""
-    matrix = random.standard_normal((13, 50_000), dtype=np.float32)
+    matrix = random.standard_normal((130, 50_000), dtype=np.float32)
     columns = np.full((50_000, 17), 1e-6, np.float32)
     columns[100] = -1
     wanted = matrix.astype(np.float64) @ columns
-    assert distance(multiply(matrix, columns), wanted) < 1e-6
-    assert distance(multiply(np.asfortranarray(matrix), columns), wanted) < 1e-6
+    assert distance(multiply(matrix, columns), wanted) < 3e-6
+    assert distance(multiply(np.asfortranarray(matrix), columns), wanted) < 3e-6
 
 
 def test_sizes_far_from_one_lose_nothing(random: np.random.Generator) -> None:
